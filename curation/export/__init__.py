@@ -1,0 +1,1 @@
+"""Writers: the curated set as a folder that a trainer reads."""

@@ -1,0 +1,1 @@
+"""Wiring: Prefect flows, stages and the ``winnow`` command. The only place that joins the other packages."""

@@ -1,0 +1,59 @@
+"""The ``winnow`` command. Nothing heavy is imported before a command runs, so ``--help`` is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from flows.commands import register_all
+from schemas.errors import WinnowError
+
+TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+app = typer.Typer(
+    name="winnow",
+    help="Find the preference pairs on which alignment training goes wrong, mend them, and train on the rest.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+register_all(app)
+
+
+@app.callback()
+def _options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+    if debug:
+        os.environ["WINNOW_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command; an error that the user can mend is one line and exit code 2."""
+    for name, value in TELEMETRY_OFF.items():
+        os.environ.setdefault(name, value)
+    try:
+        app()
+    except WinnowError as error:
+        if os.environ.get("WINNOW_DEBUG") == "1":
+            raise
+        _print_error(error)
+        sys.exit(2)
+
+
+def _print_error(error: WinnowError) -> None:
+    from rich.text import Text
+
+    from flows.console import err
+
+    line = Text.assemble(("error", "bold red"), f": {error.message}")
+    if error.mend:
+        line.append(f"; {error.mend}")
+    err.print(line, soft_wrap=True)

@@ -1,0 +1,13 @@
+"""The ``winnow`` commands, one module a room. Imports of heavy packages stand inside the functions."""
+
+from __future__ import annotations
+
+import typer
+
+from flows.commands import workspace
+
+
+def register_all(app: typer.Typer) -> None:
+    """Add every command; each module of this package has a ``register``."""
+    for module in (workspace,):
+        module.register(app)

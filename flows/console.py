@@ -1,0 +1,45 @@
+"""The terminal: one rich console for results, one for progress and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from flows.report import StageReport
+
+out = Console(highlight=False)
+"""Standard output: results only."""
+
+err = Console(stderr=True, highlight=False)
+"""Standard error: progress, notes and errors."""
+
+
+@contextmanager
+def progress(description: str, total: int | None = None, unit: str = "") -> Iterator[Callable[[int, str], None]]:
+    """A progress bar on standard error; the block calls the yielded function with (steps done, note)."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("[bold]{task.description:<9}"),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=err, transient=False) as bar:
+        task = bar.add_task(description, total=total, note="")
+
+        def advance(steps: int, note: str = "") -> None:
+            bar.update(task, advance=steps, note=note)
+
+        yield advance
+
+
+def say(report: StageReport) -> None:
+    """Print a stage's sentences."""
+    for number, line in enumerate(report.lines):
+        head = f"[bold green]{report.stage:<9}[/]" if number == 0 else " " * 9
+        out.print(f"{head} {line}", soft_wrap=True)

@@ -1,0 +1,47 @@
+"""``winnow.toml``: one frozen model, put together from the settings that stand beside what they configure."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import ConfigError
+from warehouse.settings import LakeSettings
+
+FILE_NAME = "winnow.toml"
+
+
+class Settings(BaseModel):
+    """Everything that a workspace can be told. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lake: LakeSettings = Field(default_factory=LakeSettings)
+
+
+def load_settings(path: Path) -> Settings:
+    """Read ``winnow.toml``.
+
+    Raises:
+        ConfigError: it is not TOML, or has an unknown key or a bad value; the message names the key.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return parse_settings(values, origin=str(path))
+
+
+def parse_settings(values: dict[str, Any], *, origin: str) -> Settings:
+    """Validate settings; ``origin`` names where they came from in the error."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{origin}: {key}: {first['msg']}", mend="see docs/settings.md for every key and its default"
+        ) from error

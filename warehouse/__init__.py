@@ -1,0 +1,1 @@
+"""The lake: one DuckLake of preference judgments, scores, diagnostics and decisions."""

@@ -1,0 +1,13 @@
+-- grain: one row per pair
+-- pair_id: the pair
+-- is_identical: both responses are the same text up to white space
+-- response_similarity: Jaccard similarity of the two responses' word shingles
+-- is_near_identical: similarity of at least 0.8
+-- run_id: run that wrote it
+create table raw.pair_features (
+    pair_id varchar not null,
+    is_identical boolean not null,
+    response_similarity double not null,
+    is_near_identical boolean not null,
+    run_id varchar not null
+);
