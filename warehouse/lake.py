@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,6 +77,8 @@ class Lake:
         location = LakeLocation.of(root, settings)
         if "://" not in location.data_path:
             Path(location.data_path).mkdir(parents=True, exist_ok=True)
+        if location.catalog_kind == "sqlite":
+            _prepare_sqlite(Path(location.catalog.removeprefix("sqlite:")))
         lake = cls(_attach(location, settings, read_only=False), location, settings)
         if not lake._has_layout():
             lake.transact("winnow: create the lake", lambda _: lake._create_tables())
@@ -279,6 +282,14 @@ def connect(location: LakeLocation, *, read_only: bool, config: dict[str, Any] |
         ) from error
     con.execute("use lake")
     return con
+
+
+def _prepare_sqlite(path: Path) -> None:
+    """Make the catalog with a write-ahead log, so that a reader in the middle of a result never blocks a commit."""
+    if path.exists():
+        return
+    with closing(sqlite3.connect(path)) as catalog:
+        catalog.execute("pragma journal_mode = wal")
 
 
 def _attach(location: LakeLocation, settings: LakeSettings, *, read_only: bool) -> duckdb.DuckDBPyConnection:

@@ -1,5 +1,8 @@
 -- grain: one row per pair with its consensus, from the annotator model
 -- pair_id: the pair
+-- prompt_id: prompt of both responses
+-- criterion: on what
+-- source: source of its first judgment, in alphabetical order
 -- chosen_id: the response that the consensus prefers; the lower id where it is exactly even
 -- rejected_id: the other one
 -- num_votes: judgments on the pair
@@ -16,6 +19,9 @@
 -- run_id: run that wrote it
 create table raw.pair_estimates (
     pair_id varchar not null,
+    prompt_id varchar not null,
+    criterion varchar not null,
+    source varchar not null,
     chosen_id varchar not null,
     rejected_id varchar not null,
     num_votes integer not null,
