@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from flows.commands import workspace
+from flows.commands import doctor, run, workspace
 
 
 def register_all(app: typer.Typer) -> None:
     """Add every command; each module of this package has a ``register``."""
-    for module in (workspace,):
+    for module in (workspace, run, doctor):
         module.register(app)
