@@ -1,7 +1,7 @@
 -- grain: one row per pair
 -- pair_id: the pair
 -- is_identical: both responses are the same text up to white space
--- response_similarity: Jaccard similarity of the two responses' word shingles
+-- response_similarity: Jaccard similarity of the two responses' shingles of two words; 1 where they are identical
 -- is_near_identical: similarity of at least 0.8
 -- run_id: run that wrote it
 create table raw.pair_features (
