@@ -57,3 +57,7 @@ def _print_error(error: WinnowError) -> None:
     if error.mend:
         line.append(f"; {error.mend}")
     err.print(line, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

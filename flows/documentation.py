@@ -1,0 +1,61 @@
+"""Pages that are made from the code, so that they cannot disagree with it: ``python -m flows.documentation``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from flows.settings import Settings
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def settings_page() -> str:
+    """Every key of ``winnow.toml`` with its type, default and meaning, as Markdown."""
+    lines = [
+        "# Settings",
+        "",
+        "`winnow.toml` in the workspace. Every key has a default, unknown keys are refused, and what ran is saved in full",
+        "with the run. This page is made from the code by `python -m flows.documentation`.",
+    ]
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            raise AssertionError(f"{name} is not a section")
+        lines += ["", f"## [{name}]", "", (section.__doc__ or "").strip().splitlines()[0], ""]
+        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+        lines += [_row(key, value) for key, value in section.model_fields.items()]
+    return "\n".join([*lines, ""])
+
+
+def _row(key: str, field: FieldInfo) -> str:
+    if not field.description:
+        raise AssertionError(f"the setting {key} has no description")
+    kind = str(field.annotation) if not isinstance(field.annotation, type) else field.annotation.__name__
+    kind = kind.replace("typing.", "").replace("pathlib.", "").replace("|", "or")
+    return f"| `{key}` | {kind} | {_default(field)} | {field.description} |"
+
+
+def _default(field: FieldInfo) -> str:
+    value: Any = field.get_default(call_default_factory=True, validated_data={})
+    if value is PydanticUndefined:
+        return "required"
+    return "none" if value is None else f"`{value!r}`"
+
+
+PAGES = {"settings.md": settings_page}
+"""File name under ``docs/`` and the function that makes it."""
+
+
+def main() -> None:
+    """Write every page."""
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Where ``PREFECT_API_URL`` is set, the flow, its stages and its summary appear on that server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.winnow_process import winnow
+from tests.real_data import shared
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+def ask(url: str, body: dict[str, Any] | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    env = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    env.pop("PREFECT_API_URL", None)
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+        url = f"http://127.0.0.1:{port}/api"
+        try:
+            for _ in range(240):
+                assert process.poll() is None, (tmp_path / "server.log").read_text()
+                try:
+                    ask(f"{url}/health")
+                    break
+                except (urllib.error.URLError, OSError):
+                    time.sleep(0.5)
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=60)
+
+
+def test_the_flow_appears_on_the_server(server: str, tmp_path: Path) -> None:
+    source = tmp_path / "pairs.jsonl"
+    pairs = [{"prompt": f"What is {n} and one?", "chosen": f"{n + 1}.", "rejected": f"It is {n}."} for n in range(20)]
+    source.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    arguments = ["run", "-w", tmp_path / "w", "--source", source, "--model", shared("models/tiny-en"), "--no-train"]
+    env = {"PREFECT_API_URL": server, "PREFECT_HOME": str(tmp_path / "client")}
+    done = winnow(*arguments, "--engine", "transformers", env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (flow,) = ask(f"{server}/flow_runs/filter", {})
+    assert flow["state_name"] == "Completed"
+    tasks = {task["name"].rpartition("-")[0]: task["state_name"] for task in ask(f"{server}/task_runs/filter", {})}
+    assert tasks == dict.fromkeys(["ingest", "score", "diagnose", "curate", "export", "summary"], "Completed")
+    (artifact,) = ask(f"{server}/artifacts/filter", {})
+    assert artifact["key"] == "winnow-summary"
+    assert "favors the rejected answer" in artifact["data"]
