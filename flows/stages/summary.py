@@ -40,10 +40,7 @@ _SET = """
 
 _RULES = """
     select rule, count(*) as pairs
-    from (
-        select unnest(rules) as rule from raw.decisions
-        where run_id = (select max(run_id) from raw.runs where stage = 'curate')
-    )
+    from (select unnest(rules) as rule from raw.decisions where end_run = 2147483647)
     group by rule order by pairs desc, rule
 """
 

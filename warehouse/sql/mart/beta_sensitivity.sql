@@ -11,21 +11,14 @@ betas as (
     select unnest([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 5, 10])::double as beta
 ),
 
-latest_run as (
-    select max(run_id) as run_id from raw.runs where stage = 'curate'
-),
-
 decisions as (
-    select decisions.pair_id, decisions.reference_id, if(decisions.is_dropped, 0, decisions.weight) as weight
-    from raw.decisions as decisions
-    semi join latest_run on decisions.run_id = latest_run.run_id
+    select pair_id, if(is_dropped, 0, weight) as weight from raw.decisions where end_run = 2147483647
 ),
 
 pairs as (
     select diagnostics.reference_id, diagnostics.reference_margin, diagnostics.reward_gap, decisions.weight
     from mart.pair_diagnostics as diagnostics
-    left join decisions
-        on diagnostics.pair_id = decisions.pair_id and diagnostics.reference_id = decisions.reference_id
+    left join decisions on diagnostics.pair_id = decisions.pair_id
     where diagnostics.reference_margin is not null and not diagnostics.is_tied
 ),
 
