@@ -47,10 +47,6 @@ class RuleError(WinnowError):
     """A curation rule does not parse, names an unknown column, or does what rules may not do."""
 
 
-class GateError(WinnowError):
-    """The curated set is worse than the quality gates allow."""
-
-
 class QueryError(WinnowError):
     """A user's SQL is not a single read-only query, does not parse, or names what does not exist."""
 
