@@ -1,0 +1,162 @@
+"""The reference policy: where its files lie, its tokenizer, and what identifies its scores."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curation.scoring.settings import ScoringSettings
+from schemas.errors import ModelError
+from schemas.identity import digest
+from schemas.model_identity import chat_template_hash, tokenizer_hash, weights_hash
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+_HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+
+
+@dataclass(frozen=True)
+class ReferencePolicy:
+    """A reference policy, ready to be loaded by an engine.
+
+    Attributes:
+        reference_id: content hash of everything that a score depends on but the engine: weights, tokenizer, chat
+            template, template mode, adapter, quantisation, longest sequence and truncation.
+        folder: where its files lie.
+        adapter: folder of a LoRA adapter, or None.
+        template: ``chat`` or ``plain``.
+        quantization: method that the weights were quantised with, or are on load.
+    """
+
+    reference_id: str
+    model: str
+    folder: Path
+    revision: str | None
+    adapter: Path | None
+    adapter_hash: str | None
+    weights_hash: str
+    tokenizer_hash: str
+    chat_template_hash: str | None
+    template: str
+    quantization: str | None
+    max_length: int
+    truncate: str
+    trust_remote_code: bool
+    tokenizer: Any
+
+
+def open_policy(settings: ScoringSettings, model: str) -> ReferencePolicy:
+    """Find a model's files, read its tokenizer and hash what identifies it; no weights are loaded.
+
+    Args:
+        settings: how to score.
+        model: folder or Hub id.
+
+    Raises:
+        ModelError: the model is missing, or has no weights, configuration or tokenizer.
+    """
+    folder, revision = _locate(model, settings.revision)
+    config = read_config(folder)
+    tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
+    template_hash = chat_template_hash(tokenizer)
+    template = settings.template
+    if template == "auto":
+        template = "plain" if template_hash is None else "chat"
+    max_length = min(_position_limit(config), settings.max_length or _position_limit(config))
+    adapter = None if settings.adapter is None else Path(settings.adapter)
+    parts: dict[str, Any] = {
+        "weights_hash": weights_hash(folder),
+        "tokenizer_hash": tokenizer_hash(tokenizer),
+        "chat_template_hash": template_hash if template == "chat" else None,
+        "template": template,
+        "adapter_hash": None if adapter is None else weights_hash(adapter),
+        "quantization": settings.quantization or _quantization(config),
+        "max_length": max_length,
+        "truncate": settings.truncate,
+    }
+    return ReferencePolicy(
+        reference_id=digest(json.dumps(parts, sort_keys=True)),
+        model=model,
+        folder=folder,
+        revision=revision,
+        adapter=adapter,
+        trust_remote_code=settings.trust_remote_code,
+        tokenizer=tokenizer,
+        **parts,
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model folder's ``config.json``.
+
+    Raises:
+        ModelError: it is missing or no JSON object.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{folder} holds no config.json", mend="give the folder of a saved transformers model")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON: {error}", mend="download or save the model again") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is not a JSON object", mend="download or save the model again")
+    return config
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model folder.
+
+    Raises:
+        ModelError: the folder holds none, or it cannot be read.
+    """
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise ModelError(f"{folder} holds no tokenizer", mend="save the tokenizer beside the model (tokenizer.json)")
+    from transformers import AutoTokenizer
+
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+    except Exception as error:
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be read: {_first_line(error)}", mend="save the tokenizer again"
+        ) from error
+
+
+def _locate(model: str, revision: str | None) -> tuple[Path, str | None]:
+    """Folder of a model, and the commit of a Hub id, which is downloaded where it is not cached."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder.resolve(), None
+    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") != 1
+    if folder.exists() or looks_like_path:
+        raise ModelError(f"there is no model folder {model}", mend="give a folder with config.json, or a Hub id")
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = Path(snapshot_download(model, revision=revision, allow_patterns=list(_HUB_FILES)))
+    except Exception as error:
+        raise ModelError(
+            f"{model} is neither a folder nor a Hub model that can be reached: {_first_line(error)}",
+            mend="give a folder, or log in with `hf auth login`",
+        ) from error
+    return found, found.name
+
+
+def _position_limit(config: dict[str, Any]) -> int:
+    text = config.get("text_config", config)
+    for key in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        if isinstance(text.get(key), int):
+            return int(text[key])
+    return 4096
+
+
+def _quantization(config: dict[str, Any]) -> str | None:
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    return None if method is None else str(method)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,50 @@
+"""How the reference policy scores: the ``[scoring]`` table of ``winnow.toml``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+EngineName = Literal["auto", "vllm", "transformers", "vllm-server"]
+VllmPath = Literal["auto", "pooling", "token-ids", "flat"]
+
+
+class ScoringSettings(BaseModel):
+    """The ``[scoring]`` table of ``winnow.toml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = Field(default=None, description="Reference policy: a model folder or a Hub id")
+    revision: str | None = Field(default=None, description="Revision of a Hub id: branch, tag or commit")
+    adapter: str | None = Field(default=None, description="Folder of a LoRA adapter on the model")
+    trust_remote_code: bool = Field(default=False, description="Run Python code that the model folder brings")
+    template: Literal["auto", "chat", "plain"] = Field(
+        default="auto", description="How a prompt is written: the tokenizer's chat template, or plain text"
+    )
+    max_length: int | None = Field(
+        default=None, ge=2, description="Longest prompt and response in tokens; the model's own limit when absent"
+    )
+    truncate: Literal["never", "left"] = Field(
+        default="never", description="What is done to a response that does not fit: marked unscored, or its prompt cut"
+    )
+    engine: EngineName = Field(default="auto", description="Engine; auto takes the fastest that is installed")
+    vllm_path: VllmPath = Field(default="auto", description="Path through vLLM; auto takes the best that it has")
+    server: str | None = Field(default=None, description="URL of a running vLLM server, for engine = 'vllm-server'")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="dtype of the computation; auto is the one in which the weights are stored"
+    )
+    quantization: str | None = Field(
+        default=None, description="Quantisation to apply on load (vLLM); one that the weights bring is found by itself"
+    )
+    embeddings: bool = Field(
+        default=False, description="Keep a random projection (256 numbers) of each response's last hidden state"
+    )
+    shard_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens scored and committed together; by device when absent"
+    )
+    batch_tokens: int | None = Field(
+        default=None, ge=64, description="Tokens in one forward pass; by engine and device when absent"
+    )
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1, description="Share of the GPU that vLLM may take")
+    tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs that share one model (vLLM)")

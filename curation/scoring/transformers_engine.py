@@ -1,0 +1,163 @@
+"""The transformers engine: each prompt once, its responses behind it, the LM head on response rows only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curation.scoring.engine import EngineInfo, Projection, ResponseScore, TokenCounts
+from curation.scoring.lm_head import token_logps
+from curation.scoring.packing import PackedBatch, Row, batches_of, pack, rows_of
+from curation.scoring.policy import ReferencePolicy
+from curation.scoring.settings import ScoringSettings
+from schemas.errors import EngineError, ModelError
+from schemas.tokens import EncodedGroup
+
+BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
+_ROW_TOKENS = 4096  # siblings share a row up to here; beyond, the mask costs more than the prompt saves
+_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "logits_scale")
+_PROBE_TOLERANCE = 0.02  # nats a token, between the shared and the plain pass of one dtype
+
+
+class TransformersEngine:
+    """A reference policy in transformers.
+
+    Attributes:
+        info: ``path`` is ``shared`` where responses share their prompt's row, ``plain`` where the model cannot.
+        max_length: longest prompt and response, in tokens.
+        counts: tokens since the engine was made.
+    """
+
+    def __init__(self, policy: ReferencePolicy, settings: ScoringSettings) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = _load(policy, settings, self._device)
+        self._batch_tokens = settings.batch_tokens or BATCH_TOKENS[self._device.type]
+        self._projection = _projection(self._model, self._device) if settings.embeddings else None
+        self._is_shared = True
+        self._is_shared = self._can_share(policy.max_length)
+        self.max_length = policy.max_length
+        self.counts = TokenCounts()
+        self.info = EngineInfo(
+            engine="transformers",
+            path="shared" if self._is_shared else "plain",
+            version=version("transformers"),
+            dtype=str(self._model.dtype).removeprefix("torch."),
+            quantization=policy.quantization,
+            device=self._device.type,
+        )
+
+    def score(self, groups: Sequence[EncodedGroup]) -> list[list[ResponseScore]]:
+        """Score every response of every group; see :class:`curation.scoring.engine.Engine`."""
+        self.counts.add_groups(groups)
+        scores: list[list[Any]] = [[None] * len(group.response_ids) for group in groups]
+        rows = rows_of(groups, max_row_tokens=_ROW_TOKENS, is_shared=self._is_shared)
+        for batch in batches_of(rows, batch_tokens=self._batch_tokens):
+            self.counts.num_computed += sum(row.length for row in batch)
+            results = iter(self._forward(groups, batch))
+            for row in batch:
+                for index in row.responses:
+                    scores[row.group][index] = next(results)
+        return scores
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._model
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def _forward(self, groups: Sequence[EncodedGroup], rows: Sequence[Row]) -> list[ResponseScore]:
+        batch = pack(groups, rows)
+        hidden = self._hidden(batch)
+        predicting = batch.predicting.to(self._device)
+        logps = token_logps(
+            hidden[predicting],
+            batch.targets.to(self._device),
+            self._model.get_output_embeddings(),
+            vocab_size=self._model.get_output_embeddings().weight.shape[0],
+        )
+        count = len(batch.last)
+        sums = torch.zeros(count, dtype=torch.float64).index_add_(0, batch.owners, logps.double().cpu())
+        sizes = torch.bincount(batch.owners, minlength=count)
+        kept = [None] * count if self._projection is None else self._embed(hidden[batch.last.to(self._device)])
+        return [
+            ResponseScore(total, size, embedding)
+            for total, size, embedding in zip(sums.tolist(), sizes.tolist(), kept, strict=True)
+        ]
+
+    def _hidden(self, batch: PackedBatch) -> Tensor:
+        """Last hidden states, shape (B * L, D)."""
+        out = self._model.base_model(
+            input_ids=batch.input_ids.to(self._device),
+            position_ids=batch.position_ids.to(self._device),
+            attention_mask=None if batch.mask is None else batch.mask.to(self._device),
+            use_cache=False,
+        )
+        hidden: Tensor = out.last_hidden_state
+        return hidden.flatten(0, 1)
+
+    def _embed(self, states: Tensor) -> list[Any]:
+        assert self._projection is not None
+        projected: np.ndarray = (states.float() @ self._projection).half().cpu().numpy()
+        return list(projected)
+
+    def _can_share(self, max_length: int) -> bool:
+        """Whether a block mask is exact on this model: by its configuration, and tried on random tokens."""
+        config = self._model.config.get_text_config()
+        window = getattr(config, "sliding_window", None)
+        layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if (window is not None and window < max_length) or layers - {"full_attention", "sliding_attention"}:
+            return False
+        generator = np.random.default_rng(0)
+        prompt, first, second = (generator.integers(5, config.vocab_size, 24).tolist() for _ in range(3))
+        group = EncodedGroup(prompt, [first, second])
+        shared = self._forward([group], [Row(0, (0, 1), 72)])
+        plain = self._forward([group], [Row(0, (0,), 48), Row(0, (1,), 48)])
+        return all(abs(a.logps - b.logps) <= _PROBE_TOLERANCE * 24 for a, b in zip(shared, plain, strict=True))
+
+
+def _load(policy: ReferencePolicy, settings: ScoringSettings, device: torch.device) -> Any:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            policy.folder,
+            dtype=settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype),
+            trust_remote_code=policy.trust_remote_code,
+            use_safetensors=True,
+            local_files_only=True,
+            attn_implementation="sdpa",
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(
+            f"transformers cannot load {policy.folder}: {str(error).splitlines()[0]}",
+            mend="check that the folder holds a causal language model in safetensors",
+        ) from error
+    changes = [
+        name for name in _LOGIT_CHANGES if getattr(model.config.get_text_config(), name, None) not in (None, 1.0)
+    ]
+    if changes:
+        raise EngineError(
+            f"{policy.model} changes its logits after the LM head ({changes[0]})", mend="score it with --engine vllm"
+        )
+    if policy.adapter is not None:
+        model = _with_adapter(model, policy.adapter)
+    return model.eval().to(device)
+
+
+def _with_adapter(model: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+
+
+def _projection(model: Any, device: torch.device) -> Tensor:
+    return torch.from_numpy(Projection.of(model.config.get_text_config().hidden_size).matrix).to(device)

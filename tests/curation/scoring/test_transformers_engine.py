@@ -1,0 +1,90 @@
+"""The shared-prompt pass gives what one sequence at a time gives, in any order and with any grouping."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from curation.scoring.packing import Row, batches_of, rows_of
+from curation.scoring.settings import ScoringSettings
+from curation.scoring.transformers_engine import TransformersEngine
+from schemas.tokens import EncodedGroup
+from tests.curation.scoring.real_groups import encoded, fgrlhf_texts, hh_texts, oracle, tiny_policy
+
+FLOAT32 = ScoringSettings(dtype="float32", batch_tokens=1024)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[TransformersEngine]:
+    made = TransformersEngine(tiny_policy(), FLOAT32)
+    yield made
+    made.close()
+
+
+def logps(engine: TransformersEngine, groups: Sequence[EncodedGroup]) -> list[list[float]]:
+    return [[score.logps for score in scores] for scores in engine.score(groups)]
+
+
+def worst(found: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]) -> float:
+    return max(abs(a - b) for x, y in zip(found, expected, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def test_shared_prompts_give_what_one_sequence_at_a_time_gives(engine: TransformersEngine) -> None:
+    groups = [*encoded(hh_texts(), 12), *encoded(fgrlhf_texts(), 2)]
+    assert engine.info.path == "shared"
+    assert worst(logps(engine, groups), oracle(groups)) < 1e-3
+    assert all(
+        s.num_tokens == len(ids)
+        for g, r in zip(groups, engine.score(groups), strict=True)
+        for s, ids in zip(r, g.response_ids, strict=True)
+    )
+
+
+def test_order_and_grouping_do_not_matter(engine: TransformersEngine) -> None:
+    groups = encoded(hh_texts(), 12)
+    expected = logps(engine, groups)
+    order = random.Random(0).sample(range(12), 12)
+    assert worst(logps(engine, [groups[i] for i in order]), [expected[i] for i in order]) < 1e-3
+    alone = [EncodedGroup(group.prompt_ids, [ids]) for group in groups for ids in group.response_ids]
+    assert worst(logps(engine, alone), [[value] for values in expected for value in values]) < 1e-3
+
+
+def test_the_mask_hides_siblings_from_one_another(engine: TransformersEngine) -> None:
+    prompt, (one, other) = (group := encoded(hh_texts(), 1)[0]).prompt_ids, group.response_ids
+    changed = EncodedGroup(prompt, [other[::-1], one])
+    assert worst([logps(engine, [changed])[0][1:]], [logps(engine, [group])[0][:1]]) < 1e-3
+
+
+def test_prompts_are_computed_once(engine: TransformersEngine) -> None:
+    groups = encoded(hh_texts(), 12)
+    before = engine.counts.num_computed
+    engine.score(groups)
+    unique = sum(len(g.prompt_ids) + sum(map(len, g.response_ids)) for g in groups)
+    assert engine.counts.num_computed - before == unique
+    assert engine.counts.saving_realised > 0.5
+
+
+def test_embeddings_are_of_the_last_token(engine: TransformersEngine) -> None:
+    groups = encoded(hh_texts(), 2)
+    made = TransformersEngine(tiny_policy(), FLOAT32.model_copy(update={"embeddings": True}))
+    both = made.score(groups)
+    alone = made.score([EncodedGroup(groups[0].prompt_ids, groups[0].response_ids[1:])])
+    assert both[0][1].embedding is not None
+    assert both[0][1].embedding.shape == (256,)
+    assert both[0][1].embedding.tolist() == pytest.approx(alone[0][0].embedding.tolist(), abs=2e-2)
+    assert both[0][0].embedding.tolist() != pytest.approx(both[0][1].embedding.tolist(), abs=2e-2)
+
+
+def test_a_row_is_cut_where_it_would_grow_too_long() -> None:
+    group = EncodedGroup([1] * 10, [[2] * 5, [2] * 5, [2] * 5])
+    assert rows_of([group], max_row_tokens=20) == [Row(0, (0, 1), 20), Row(0, (2,), 15)]
+    assert rows_of([group], max_row_tokens=3) == [Row(0, (0,), 15), Row(0, (1,), 15), Row(0, (2,), 15)]
+    assert rows_of([group], max_row_tokens=99, is_shared=False) == rows_of([group], max_row_tokens=3)
+
+
+def test_a_batch_counts_its_padding() -> None:
+    rows = [Row(0, (0,), 10), Row(1, (0,), 4), Row(2, (0,), 4), Row(3, (0,), 4)]
+    assert [len(batch) for batch in batches_of(rows, batch_tokens=20)] == [2, 2]
+    assert [len(batch) for batch in batches_of(rows, batch_tokens=1)] == [1, 1, 1, 1]
