@@ -18,10 +18,15 @@ _PREFECT_DEFAULTS = {
 }
 
 
-def run_pipeline(workspace: Path, sources: Sequence[str], **options: Any) -> list[StageReport]:
-    """Run :func:`flows.curation_flow.curation`; same arguments, same result, same errors."""
+def prepare_prefect() -> None:
+    """Set Prefect's defaults for the command line; call it before Prefect is imported. What the user set stays."""
     for name, value in _PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def run_pipeline(workspace: Path, sources: Sequence[str], **options: Any) -> list[StageReport]:
+    """Run :func:`flows.curation_flow.curation`; same arguments, same result, same errors."""
+    prepare_prefect()
     with err.status("Starting Prefect"):
         from flows.curation_flow import curation
     result: list[StageReport] = curation(workspace, sources, **options)

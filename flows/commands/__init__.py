@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from flows.commands import doctor, run, workspace
+from flows.commands import curate, doctor, run, schedule, workspace
 
 
 def register_all(app: typer.Typer) -> None:
     """Add every command; each module of this package has a ``register``."""
-    for module in (workspace, run, doctor):
+    for module in (workspace, run, schedule, doctor, curate):
         module.register(app)

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,15 @@ def server(tmp_path: Path) -> Iterator[str]:
             process.wait(timeout=60)
 
 
-def test_the_flow_appears_on_the_server(server: str, tmp_path: Path) -> None:
-    source = tmp_path / "pairs.jsonl"
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
     pairs = [{"prompt": f"What is {n} and one?", "chosen": f"{n + 1}.", "rejected": f"It is {n}."} for n in range(20)]
-    source.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return path
+
+
+def test_the_flow_appears_on_the_server(server: str, source: Path, tmp_path: Path) -> None:
     arguments = ["run", "-w", tmp_path / "w", "--source", source, "--model", shared("models/tiny-en"), "--no-train"]
     env = {"PREFECT_API_URL": server, "PREFECT_HOME": str(tmp_path / "client")}
     done = winnow(*arguments, "--engine", "transformers", env=env)
@@ -70,3 +75,43 @@ def test_the_flow_appears_on_the_server(server: str, tmp_path: Path) -> None:
     (artifact,) = ask(f"{server}/artifacts/filter", {})
     assert artifact["key"] == "winnow-summary"
     assert "favors the rejected answer" in artifact["data"]
+
+
+def test_a_schedule_runs_the_main_job_from_its_deployment(server: str, source: Path, tmp_path: Path) -> None:
+    root = tmp_path / "nightly"
+    assert winnow("init", root).returncode == 0
+    arguments = ["schedule", "-w", root, "--source", source, "--model", shared("models/tiny-en"), "--no-train"]
+    env = {**os.environ, "PREFECT_API_URL": server, "PREFECT_HOME": str(tmp_path / "client")}
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    with (tmp_path / "schedule.log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+        try:
+            deployment = wait_for(lambda: ask(f"{server}/deployments/filter", {}), process)[0]
+            assert deployment["schedules"][0]["schedule"]["cron"] == "0 2 * * *"
+            run = ask(f"{server}/deployments/{deployment['id']}/create_flow_run", {})
+            ends = ("COMPLETED", "FAILED", "CRASHED")
+            ended = wait_for(
+                lambda: [r for r in [ask(f"{server}/flow_runs/{run['id']}")] if r["state_type"] in ends], process
+            )
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(timeout=60)
+    assert ended[0]["state_type"] == "COMPLETED", (tmp_path / "schedule.log").read_text()
+    done = winnow("sql", "-w", root, "--format", "csv", "select count(*) as pairs from mart.training_set")
+    assert int(done.stdout.split()[1]) > 0
+
+
+def test_a_schedule_without_a_server_says_what_to_do(tmp_path: Path) -> None:
+    done = winnow("schedule", "-w", tmp_path)
+    assert done.returncode == 2
+    assert "PREFECT_API_URL is not set; run 'prefect server start'" in done.stderr
+
+
+def wait_for(found: Callable[[], list[Any]], process: subprocess.Popen[bytes]) -> list[Any]:
+    for _ in range(240):
+        assert process.poll() is None
+        result = found()
+        if result:
+            return result
+        time.sleep(0.5)
+    raise TimeoutError("nothing was found in two minutes")
