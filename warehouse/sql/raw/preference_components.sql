@@ -10,8 +10,8 @@
 -- feedback_arc_set_size: fewest preferences whose reversal leaves no cycle
 -- is_feedback_arc_set_exact: whether that number is proven minimal
 -- curl_ratio: share of the prompt's preference energy that no ranking explains; NULL without a loop
--- curl_ratio_null: its expectation under random preferences
--- curl_p_value: permutation p-value of curl_ratio
+-- curl_ratio_null: its expectation when every preference is turned at random; 1 - 2 / n on an evenly voted complete graph
+-- curl_p_value: share of random turnings with a curl_ratio as low; small where a ranking explains more than chance
 -- zeta: Kendall-Smith coefficient of consistency; NULL unless the prompt's graph is complete
 -- run_id: run that wrote it
 create table raw.preference_components (
