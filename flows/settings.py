@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from curation.rules.settings import CurateSettings
+from curation.settings import DiagnoseSettings
 from schemas.errors import ConfigError
 from warehouse.settings import LakeSettings
 
@@ -20,6 +22,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     lake: LakeSettings = Field(default_factory=LakeSettings)
+    curate: CurateSettings = Field(default_factory=CurateSettings)
+    diagnose: DiagnoseSettings = Field(default_factory=DiagnoseSettings)
 
 
 def load_settings(path: Path) -> Settings:

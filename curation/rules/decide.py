@@ -1,0 +1,155 @@
+"""Decisions of all pairs in one pass: run the compiled rules, check what they computed, let people overrule them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from curation.rules.compile import CompiledRules
+from curation.rules.ruleset import Rule, RuleSet
+from schemas.enums import Action
+from schemas.errors import RuleError
+
+
+@dataclass(frozen=True)
+class RuleCount:
+    """What one rule did in one run.
+
+    Attributes:
+        rule: its name.
+        action: its action.
+        num_matched: pairs on which its condition held, whatever earlier rules did.
+        num_applied: pairs on which it did something.
+        num_alone: pairs on which only its condition held.
+        num_unknown: pairs on which its condition was NULL.
+    """
+
+    rule: str
+    action: str
+    num_matched: int
+    num_applied: int
+    num_alone: int
+    num_unknown: int
+
+
+def decide(con: duckdb.DuckDBPyConnection, compiled: CompiledRules, *, pairs: str, adjudicated: str) -> None:
+    """Fill the temporary tables ``decided`` (bits, one row per pair) and ``rule_sets`` (what the bits mean).
+
+    Args:
+        con: connection, inside the run's transaction or over an in-memory copy.
+        compiled: the rules.
+        pairs: relation with the columns that the rules read.
+        adjudicated: relation of human decisions: ``pair_id, is_dropped, is_flipped, is_chosen_lower``, unique.
+
+    Raises:
+        RuleError: a weight is negative or not finite, or a soft label is not a probability.
+    """
+    con.execute(f"create or replace temp table decided as {compiled.over(pairs)}")
+    _check_values(con, compiled.rules)
+    con.execute(f"create or replace temp table adjudicated_pairs as {adjudicated}")
+    masks = [int(row[0]) for row in con.execute("select distinct applied from decided").fetchall()]
+    con.register("rule_sets_frame", _rule_sets(compiled.rules.rule, masks))
+    con.execute("create or replace temp table rule_sets as select * from rule_sets_frame")
+    con.unregister("rule_sets_frame")
+
+
+DECIDED = """(
+    select
+        decided.pair_id,
+        coalesce(human.is_dropped, decided.is_dropped) as is_dropped,
+        coalesce(human.is_flipped, decided.is_flipped) as is_flipped,
+        coalesce(human.is_chosen_lower, decided.is_chosen_lower) as is_chosen_lower,
+        if(human.pair_id is null, decided.weight, if(human.is_dropped, 0, 1)) as weight,
+        if(human.pair_id is null, decided.soft_label, null) as soft_label,
+        if(human.pair_id is null, decided.objective, null) as objective,
+        if(human.pair_id is null, rule_sets.rules, ['adjudication']) as rules,
+        if(
+            human.pair_id is null,
+            rule_sets.actions,
+            [if(human.is_dropped, 'drop', if(human.is_flipped, 'flip', 'keep'))]
+        ) as actions,
+        if(
+            human.pair_id is null and rule_sets.has_values,
+            list_select(decided.rule_values, rule_sets.value_positions),
+            null
+        ) as amounts,
+        human.pair_id is not null as is_adjudicated
+    from decided
+    inner join rule_sets on decided.applied = rule_sets.applied
+    left join adjudicated_pairs as human on decided.pair_id = human.pair_id
+)"""
+"""The decisions, with names instead of bits and human decisions on top, after :func:`decide`."""
+
+
+def count_rules(con: duckdb.DuckDBPyConnection, rules: Sequence[Rule]) -> list[RuleCount]:
+    """What each rule did, after :func:`decide`, from one pass over the bits."""
+    groups = con.execute("select hits, applied, unknown, count(*) from decided group by all").fetchall()
+    counts = []
+    for number, rule in enumerate(rules):
+        bit = 1 << number
+        counts.append(
+            RuleCount(
+                rule.name,
+                rule.action.value,
+                num_matched=sum(n for hits, _, _, n in groups if hits & bit),
+                num_applied=sum(n for _, applied, _, n in groups if applied & bit),
+                num_alone=sum(n for hits, _, _, n in groups if hits == bit),
+                num_unknown=sum(n for _, _, unknown, n in groups if unknown & bit),
+            )
+        )
+    return counts
+
+
+def _rule_sets(rules: Sequence[Rule], masks: Sequence[int]) -> pa.Table:
+    """One row per set of rules that applied together, with their names, actions and places of their values."""
+    valued = [rule.name for rule in rules if rule.value is not None]
+    place = {name: position for position, name in enumerate(valued, start=1)}
+    beyond = len(valued) + 1  # list_select gives NULL there
+    rows: list[dict[str, Any]] = []
+    for mask in masks:
+        matched = [rule for number, rule in enumerate(rules) if mask >> number & 1]
+        rows.append(
+            {
+                "applied": mask,
+                "rules": [rule.name for rule in matched],
+                "actions": [rule.action.value for rule in matched],
+                "value_positions": [place.get(rule.name, beyond) for rule in matched],
+                "has_values": any(rule.value is not None for rule in matched),
+            }
+        )
+    schema = pa.schema(
+        {
+            "applied": pa.int64(),
+            "rules": pa.list_(pa.string()),
+            "actions": pa.list_(pa.string()),
+            "value_positions": pa.list_(pa.int64()),
+            "has_values": pa.bool_(),
+        }
+    )
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _check_values(con: duckdb.DuckDBPyConnection, rules: RuleSet) -> None:
+    """Refuse weights and soft labels that no loss can use, with an example."""
+    valued = [(number, rule) for number, rule in enumerate(rules.rule) if rule.value is not None]
+    for position, (number, rule) in enumerate(valued, start=1):
+        top = 1 if rule.action is Action.SOFT_LABEL else math.inf
+        value = f"rule_values[{position}]"
+        allowed = f"{value} >= 0 and isfinite({value}) and {value} <= '{top}'::double"
+        row = con.execute(
+            f"select pair_id, {value}, count(*) over () from decided"
+            f" where applied & {1 << number} <> 0 and ({allowed}) is not true order by pair_id limit 1"
+        ).fetchone()
+        if row is None:
+            continue
+        what, meant = ("soft label", "between 0 and 1") if top == 1 else ("weight", "finite and not below 0")
+        shown = "NULL" if row[1] is None else f"{row[1]:g}"
+        raise RuleError(
+            f"rule {rule.name!r}: the {what} {rule.value!r} is {shown} on pair {row[0]} and bad on {row[2]:,} pairs",
+            mend=f"a {what} is {meant}; use greatest, least or coalesce",
+        )

@@ -1,0 +1,223 @@
+"""Curate: rules over all pairs decide, in one transaction, what trains and how."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import duckdb
+
+from curation.rules.compile import CompiledRules, compile_rules
+from curation.rules.decide import DECIDED, RuleCount, count_rules, decide
+from curation.rules.expressions import quoted
+from curation.rules.ruleset import RuleSet, load_rules
+from flows.console import progress
+from flows.lineage import Run, finished_run, input_hash
+from flows.report import StageReport
+from flows.workspace import Workspace
+from schemas.errors import RuleError
+from warehouse.decisions import OPEN, next_run_number, write_run
+from warehouse.lake import Lake
+
+UPSTREAM = ("ingest", "score", "diagnose", "adjudicate")
+
+ADJUDICATED = """
+    with latest as (
+        select pair_id, arg_max(action, (adjudicated_at, run_id)) as action,
+            arg_max(chosen_id, (adjudicated_at, run_id)) as chosen_id
+        from raw.adjudications
+        group by pair_id
+    )
+    select
+        latest.pair_id,
+        latest.action = 'drop' as is_dropped,
+        latest.action <> 'drop' and latest.chosen_id <> estimates.chosen_id as is_flipped,
+        coalesce(latest.chosen_id, estimates.chosen_id)
+            = least(estimates.chosen_id, estimates.rejected_id) as is_chosen_lower
+    from latest
+    inner join raw.pair_estimates as estimates on latest.pair_id = estimates.pair_id
+"""
+
+
+def curate(
+    workspace: Workspace, *, rules: str | None = None, reference_id: str | None = None, flow_run_id: str | None = None
+) -> StageReport:
+    """Decide on every pair and keep the decisions as a new run.
+
+    Args:
+        workspace: where the lake is.
+        rules: profile name or TOML file; the workspace's own setting when absent.
+        reference_id: reference policy whose margins the rules read; the newest when absent.
+        flow_run_id: identifier that the stages of one flow run share.
+
+    Returns:
+        Facts: curation_run_id, num_pairs, num_dropped, num_flipped, num_changed, total_weight, rules (what each did).
+
+    Raises:
+        RuleError: the rules are not valid, or there is nothing to decide on.
+    """
+    ruleset = load_rules(rules or workspace.settings.curate.rules)
+    with workspace.lake() as lake:
+        reference = choose_reference(lake, reference_id)
+        compiled = compile_rules(ruleset, pair_columns(lake))
+        settings = {"rules_hash": ruleset.sha256, "rules": ruleset.model_dump(mode="json"), "reference_id": reference}
+        identity = {"rules_hash": ruleset.sha256, "reference_id": reference}
+        hash_of_input = input_hash(lake, "curate", identity, UPSTREAM)
+        previous = finished_run(lake, "curate", hash_of_input)
+        if previous is not None:
+            return _nothing_new(lake, previous)
+        run = Run.start("curate", input_hash=hash_of_input, settings=settings, flow_run_id=flow_run_id)
+        with progress("curate") as advance:
+            facts = lake.transact(run.run_id, lambda con: _work(con, run, compiled, reference))
+            advance(1, "")
+    return StageReport("curate", run.run_id, facts["num_changed"], facts, tuple(_sentences(facts, ruleset)))
+
+
+def pair_columns(lake: Lake) -> dict[str, str]:
+    """Name and type of every column of ``mart.pair_diagnostics``."""
+    rows = lake.con.execute("describe mart.pair_diagnostics").fetchall()
+    return {str(row[0]): str(row[1]) for row in rows}
+
+
+def choose_reference(lake: Lake, reference_id: str | None) -> str | None:
+    """The reference policy that was asked for, by id or its beginning, or the newest; None where nothing is scored.
+
+    Raises:
+        RuleError: there is none, or more than one, with this id.
+    """
+    known = [
+        str(row[0])
+        for row in lake.con.execute(
+            "select reference_id from raw.reference_policies order by created_at desc, reference_id"
+        ).fetchall()
+    ]
+    if reference_id is None:
+        return known[0] if known else None
+    found = [name for name in known if name.startswith(reference_id)]
+    if len(found) != 1:
+        what = "no" if not found else "more than one"
+        raise RuleError(
+            f"there is {what} reference policy {reference_id!r}", mend=f"known are: {', '.join(known) or 'none'}"
+        )
+    return found[0]
+
+
+def pairs_relation(compiled: CompiledRules, reference_id: str | None) -> str:
+    """The pairs under one reference policy, with the columns that the rules read, as a query in parentheses."""
+    columns = ", ".join(quoted(column) for column in compiled.columns)
+    literal = "null" if reference_id is None else f"'{reference_id}'"
+    return f"(select {columns} from mart.pair_diagnostics where reference_id is not distinct from {literal})"
+
+
+def _work(
+    con: duckdb.DuckDBPyConnection, run: Run, compiled: CompiledRules, reference_id: str | None
+) -> dict[str, Any]:
+    snapshot = _one(con, "select id from lake.current_snapshot()")[0]
+    decide(con, compiled, pairs=pairs_relation(compiled, reference_id), adjudicated=ADJUDICATED)
+    number = next_run_number(con)
+    num_changed = write_run(con, number, DECIDED)
+    counts = count_rules(con, compiled.rules.rule)
+    con.execute("drop table decided")
+    totals = run_totals(con)
+    if totals["num_pairs"] == 0:
+        raise RuleError("there are no pairs to curate", mend="winnow ingest, then winnow diagnose")
+    record_curation_run(con, run.run_id, number, compiled.rules, reference_id, snapshot, num_changed, totals)
+    facts = {
+        "curation_run_id": run.run_id,
+        "reference_id": reference_id,
+        "num_changed": num_changed,
+        **totals,
+        "rules": [asdict(count) for count in counts],
+    }
+    run.record(con, num_changed=max(num_changed, 1), facts=facts)
+    return facts
+
+
+def run_totals(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """Figures of the standing decisions."""
+    row = _one(
+        con,
+        f"""
+        select
+            count(*), count(*) filter (where is_dropped), count(*) filter (where is_flipped),
+            count(*) filter (where not is_dropped and weight <> 1),
+            count(*) filter (where not is_dropped and soft_label is not null),
+            count(*) filter (where not is_dropped and objective is not null),
+            count(*) filter (where is_adjudicated), coalesce(sum(weight), 0)
+        from raw.decisions
+        where end_run = {OPEN}
+        """,
+    )
+    names = ("pairs", "dropped", "flipped", "reweighted", "soft_labelled", "routed", "adjudicated")
+    return {
+        **{f"num_{name}": int(value) for name, value in zip(names, row, strict=False)},
+        "total_weight": float(row[-1]),
+    }
+
+
+def record_curation_run(
+    con: duckdb.DuckDBPyConnection,
+    run_id: str,
+    number: int,
+    rules: RuleSet,
+    reference_id: str | None,
+    snapshot: int,
+    num_changed: int,
+    totals: dict[str, Any],
+    restored_from: str | None = None,
+) -> None:
+    """Write the run's row of ``raw.curation_runs``."""
+    con.execute(
+        "insert into raw.curation_runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            run_id,
+            number,
+            rules.name,
+            rules.sha256,
+            rules.canonical,
+            rules.objective,
+            rules.beta,
+            reference_id,
+            snapshot,
+            restored_from,
+            totals["num_pairs"],
+            totals["num_dropped"],
+            totals["num_flipped"],
+            totals["num_adjudicated"],
+            num_changed,
+            totals["total_weight"],
+        ],
+    )
+
+
+def _nothing_new(lake: Lake, run_id: str) -> StageReport:
+    import json
+
+    stored = lake.value("select facts from raw.runs where run_id = ?", [run_id])
+    facts = {**json.loads(stored), "num_changed": 0}
+    return StageReport("curate", None, 0, facts, ("Nothing new: same rules and same input as the last run.",))
+
+
+def _sentences(facts: dict[str, Any], rules: RuleSet) -> list[str]:
+    total = facts["num_pairs"]
+    parts = [
+        f"{facts[f'num_{name}']:,} {name.replace('_', '-')}"
+        for name in ("dropped", "flipped", "reweighted", "soft_labelled", "routed", "adjudicated")
+        if facts[f"num_{name}"]
+    ]
+    what = ", ".join(parts) or "all kept as they are"
+    lines = [f"{rules.name}: {total:,} pairs, {what}; weight {facts['total_weight']:,.1f}."]
+    lines += [unknown_sentence(RuleCount(**count), total) for count in facts["rules"] if count["num_unknown"]]
+    return lines
+
+
+def unknown_sentence(count: RuleCount, num_pairs: int) -> str:
+    """Say once that a rule's condition was NULL, and so did not match."""
+    where = "every pair" if count.num_unknown == num_pairs else f"{count.num_unknown:,} of {num_pairs:,} pairs"
+    return f"The condition of {count.rule} is NULL on {where}, and does not match there."
+
+
+def _one(con: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
+    row = con.execute(sql).fetchone()
+    assert row is not None
+    return tuple(row)
