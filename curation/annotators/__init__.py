@@ -1,0 +1,1 @@
+"""The annotator model: reliability, position bias and tie tendency of annotators, and each pair's consensus."""

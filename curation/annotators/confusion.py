@@ -1,0 +1,150 @@
+"""The graded confusion model: three numbers an annotator say how votes come from a pair's latent class.
+
+A class z is a signed strength ``s`` (positive where the lower response id is better) and an evenness ``t`` (how much
+the pair invites a tie). Annotator j, who saw the lower id first (o = 1), second (o = -1) or in unknown order (o = 0),
+votes low, high or tie with probabilities in proportion to::
+
+    exp((theta_j s + o beta_j) / 2),  exp(-(theta_j s + o beta_j) / 2),  exp(tau_j + t)
+
+``theta`` is discrimination (1 the average annotator, 0 a coin, below 0 an adversary), ``beta`` position bias in
+log-odds, ``tau`` tie tendency. It is Dawid-Skene with a confusion matrix that is log-linear in the class, and, given
+the class, Davidson's model of ties (Journal of the American Statistical Association 65, 1970).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.annotators.em import Array
+from curation.annotators.votes import NUM_CELLS
+
+ORDER_SIGN = np.array([1.0, -1.0, 0.0])
+"""o of FORWARD, BACKWARD, UNKNOWN."""
+
+THETA, BETA, TAU = 0, 1, 2
+NO_TIES = -40.0
+"""tau of a set in which nobody ever said tie."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The latent classes.
+
+    Attributes:
+        strength: s of each class, shape (K,); every value stands with both signs.
+        evenness: t of each class, shape (K,).
+        mirror: index of the class with -s and the same t, shape (K,).
+    """
+
+    strength: Array
+    evenness: Array
+    mirror: np.ndarray
+
+    @classmethod
+    def of(cls, strengths: tuple[float, ...], evennesses: tuple[float, ...]) -> Grid:
+        """All combinations of positive strengths, both signs, and evennesses."""
+        signed = np.concatenate((-np.array(strengths)[::-1], np.array(strengths)))
+        strength = np.repeat(signed, len(evennesses))
+        evenness = np.tile(np.array(evennesses), len(signed))
+        index = np.arange(len(strength)).reshape(len(signed), -1)
+        return cls(strength, evenness, index[::-1].ravel())
+
+    @property
+    def size(self) -> int:
+        """K."""
+        return len(self.strength)
+
+    def symmetric(self, weights: Array) -> Array:
+        """Weights averaged over each class and its mirror image: response ids carry no preference."""
+        return 0.5 * (weights + weights[self.mirror])
+
+
+def vote_probabilities(parameters: Array, grid: Grid) -> Array:
+    """P(vote | class) of each annotator and display order.
+
+    Args:
+        parameters: theta, beta, tau of each annotator, shape (A, 3).
+
+    Returns:
+        Shape (A, 3 orders, 3 votes, K).
+    """
+    theta, beta, tau = (parameters[:, i, None, None] for i in range(3))
+    half = 0.5 * (theta * grid.strength + ORDER_SIGN[:, None] * beta)
+    tie = np.broadcast_to(tau + grid.evenness, half.shape)
+    logits = np.stack((half, -half, tie), axis=2)
+    logits -= logits.max(axis=2, keepdims=True)
+    np.exp(logits, out=logits)
+    return logits / logits.sum(axis=2, keepdims=True)
+
+
+@dataclass(frozen=True)
+class NormalPrior:
+    """Population of annotators: theta, beta and tau are independent normals.
+
+    Attributes:
+        mean: shape (3,).
+        variance: shape (3,).
+    """
+
+    mean: Array
+    variance: Array
+
+
+def newton_step(parameters: Array, counts: Array, grid: Grid, prior: NormalPrior, *, max_step: float = 1.0) -> Array:
+    """One damped Newton step of every annotator towards the penalised maximum of expected log-likelihood.
+
+    Args:
+        parameters: shape (A, 3).
+        counts: expected votes of each cell and class, shape (9 A, K).
+
+    Returns:
+        New parameters, shape (A, 3).
+    """
+    gradient, information = gradient_and_information(parameters, counts, grid)
+    gradient -= (parameters - prior.mean) / prior.variance
+    information += np.diag(1.0 / prior.variance)
+    step = np.linalg.solve(information, gradient[:, :, None])[:, :, 0]
+    return parameters + np.clip(step, -max_step, max_step)
+
+
+def gradient_and_information(parameters: Array, counts: Array, grid: Grid) -> tuple[Array, Array]:
+    """Gradient and expected information of the complete-data log-likelihood in (theta, beta, tau).
+
+    Returns:
+        Shapes (A, 3) and (A, 3, 3).
+    """
+    table = counts.reshape(len(parameters), 3, 3, grid.size)
+    total = table.sum(axis=2)
+    low, high, tie = np.moveaxis(vote_probabilities(parameters, grid), 2, 0)
+    lean = low - high
+    slope = 0.5 * (table[:, :, 0] - table[:, :, 1] - total * lean)
+    tie_slope = table[:, :, 2] - total * tie
+    s, o = grid.strength, ORDER_SIGN[:, None]
+    gradient = np.stack(
+        [(slope * s).sum(axis=(1, 2)), (slope * o).sum(axis=(1, 2)), tie_slope.sum(axis=(1, 2))], axis=1
+    )
+    curve = 0.25 * total * (low + high - lean**2)
+    cross = -0.5 * total * lean * tie
+    tie_curve = total * tie * (1.0 - tie)
+    information = np.empty((len(parameters), 3, 3))
+    information[:, 0, 0] = (curve * s * s).sum(axis=(1, 2))
+    information[:, 1, 1] = (curve * o * o).sum(axis=(1, 2))
+    information[:, 2, 2] = tie_curve.sum(axis=(1, 2))
+    information[:, 0, 1] = information[:, 1, 0] = (curve * s * o).sum(axis=(1, 2))
+    information[:, 0, 2] = information[:, 2, 0] = (cross * s).sum(axis=(1, 2))
+    information[:, 1, 2] = information[:, 2, 1] = (cross * o).sum(axis=(1, 2))
+    return gradient, information
+
+
+def score_table(parameters: Array, grid: Grid) -> Array:
+    """Derivative of log P(vote | class) by (theta, beta, tau), shape (9 A, 3, K)."""
+    probabilities = vote_probabilities(parameters, grid)
+    low, high, tie = np.moveaxis(probabilities, 2, 0)
+    sign = np.array([1.0, -1.0, 0.0])[:, None]
+    lean = 0.5 * (sign - (low - high)[:, :, None, :])
+    is_tie = np.array([0.0, 0.0, 1.0])[:, None]
+    tie_score = is_tie - tie[:, :, None, :]
+    scores = np.stack((lean * grid.strength, lean * ORDER_SIGN[:, None, None], tie_score), axis=3)
+    return scores.reshape(len(parameters) * NUM_CELLS, 3, grid.size)

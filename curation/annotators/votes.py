@@ -1,0 +1,166 @@
+"""Judgments as arrays: pairs, annotators and votes become integers, and one sparse matrix holds who said what.
+
+A pair's *canonical* order is by response id: ``low`` and ``high``. A vote is stored canonically, together with the
+display order in which it was given, so that position bias can be told from preference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import sparse
+
+LOW, HIGH, TIE = 0, 1, 2
+"""Codes of a canonical vote: for the lower response id, for the higher one, for neither."""
+
+FORWARD, BACKWARD, UNKNOWN = 0, 1, 2
+"""Codes of the display order: the lower id first, the higher id first, not known."""
+
+NUM_VOTES = 3
+NUM_CELLS = 9
+"""Cells of one annotator: display order x canonical vote."""
+
+COLUMNS = (
+    "pair_id",
+    "response_a_id",
+    "response_b_id",
+    "vote",
+    "is_display_order_known",
+    "annotator_id",
+    "source",
+)
+"""Columns of ``raw.judgments`` that the annotator model reads."""
+
+
+@dataclass(frozen=True)
+class Votes:
+    """All votes on one criterion, sorted by pair, annotator and cell.
+
+    Attributes:
+        pair_ids: sorted, shape (P,), strings.
+        low_ids, high_ids: the responses of each pair, shape (P,), strings.
+        annotator_ids: sorted, shape (A,), strings; ``unnamed:SOURCE`` where the source gives no annotator.
+        pair: index of each vote's pair, shape (N,), int32, ascending.
+        annotator: index of each vote's annotator, shape (N,), int32.
+        vote: LOW, HIGH or TIE, shape (N,), int8.
+        order: FORWARD, BACKWARD or UNKNOWN, shape (N,), int8.
+        row: where the vote stands in the frame that it came from, shape (N,).
+    """
+
+    pair_ids: pl.Series
+    low_ids: pl.Series
+    high_ids: pl.Series
+    annotator_ids: pl.Series
+    pair: NDArray[np.int32]
+    annotator: NDArray[np.int32]
+    vote: NDArray[np.int8]
+    order: NDArray[np.int8]
+    row: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, judgments: pl.DataFrame) -> Votes:
+        """Arrays of a frame with the columns of ``COLUMNS``; rows may stand in any order."""
+        pair_ids, pair = encode(judgments["pair_id"])
+        named = judgments.select(
+            pl.when(pl.col("annotator_id").is_null())
+            .then(pl.lit("unnamed:") + pl.col("source"))
+            .otherwise(pl.col("annotator_id"))
+            .alias("annotator_id")
+        )["annotator_id"]
+        annotator_ids, annotator = encode(named)
+        is_forward = (judgments["response_a_id"] < judgments["response_b_id"]).to_numpy()
+        is_known = judgments["is_display_order_known"].to_numpy()
+        is_tie = (judgments["vote"] == "tie").to_numpy()
+        is_first = (judgments["vote"] == "a").to_numpy()
+        vote = np.where(is_tie, TIE, np.where(is_first == is_forward, LOW, HIGH)).astype(np.int8)
+        order = np.where(is_known, np.where(is_forward, FORWARD, BACKWARD), UNKNOWN).astype(np.int8)
+        sequence = np.lexsort((vote, order, annotator, pair))
+        pair = pair[sequence]
+        first = sequence[np.searchsorted(pair, np.arange(len(pair_ids), dtype=pair.dtype))]
+        ends = judgments.select("response_a_id", "response_b_id")[first]
+        low, high = pl.col("response_a_id"), pl.col("response_b_id")
+        ends = ends.select(low=pl.min_horizontal(low, high), high=pl.max_horizontal(low, high))
+        return cls(
+            pair_ids,
+            ends["low"],
+            ends["high"],
+            annotator_ids,
+            pair,
+            annotator[sequence],
+            vote[sequence],
+            order[sequence],
+            sequence,
+        )
+
+    @property
+    def num_pairs(self) -> int:
+        """P."""
+        return len(self.pair_ids)
+
+    @property
+    def num_annotators(self) -> int:
+        """A."""
+        return len(self.annotator_ids)
+
+    @property
+    def num_votes(self) -> int:
+        """N."""
+        return len(self.pair)
+
+    @cached_property
+    def cell(self) -> NDArray[np.int32]:
+        """Annotator, display order and canonical vote as one number, shape (N,)."""
+        return (self.annotator * NUM_CELLS + self.order * NUM_VOTES + self.vote).astype(np.int32)
+
+    @cached_property
+    def matrix(self) -> sparse.csr_array:
+        """How often each cell voted on each pair, shape (P, 9 A)."""
+        starts = np.concatenate(([0], np.cumsum(np.bincount(self.pair, minlength=self.num_pairs))))
+        shape = (self.num_pairs, self.num_annotators * NUM_CELLS)
+        matrix = sparse.csr_array((np.ones(self.num_votes), self.cell, starts), shape=shape)
+        matrix.sum_duplicates()
+        return matrix
+
+    @cached_property
+    def tally(self) -> NDArray[np.int32]:
+        """Votes for low, for high and for neither, shape (P, 3)."""
+        flat = np.bincount(self.pair.astype(np.int64) * NUM_VOTES + self.vote, minlength=self.num_pairs * NUM_VOTES)
+        return flat.reshape(-1, NUM_VOTES).astype(np.int32)
+
+    @cached_property
+    def num_annotators_of_pair(self) -> NDArray[np.int32]:
+        """Distinct annotators of each pair, shape (P,)."""
+        is_new = np.ones(self.num_votes, dtype=bool)
+        is_new[1:] = (self.pair[1:] != self.pair[:-1]) | (self.annotator[1:] != self.annotator[:-1])
+        return np.bincount(self.pair[is_new], minlength=self.num_pairs).astype(np.int32)
+
+    def take(self, keep: NDArray[np.bool_]) -> Votes:
+        """The same pairs and annotators with only some of the votes; a pair may be left without any."""
+        return Votes(
+            self.pair_ids,
+            self.low_ids,
+            self.high_ids,
+            self.annotator_ids,
+            self.pair[keep],
+            self.annotator[keep],
+            self.vote[keep],
+            self.order[keep],
+            self.row[keep],
+        )
+
+
+def encode(values: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
+    """Sorted distinct strings, and each value's index among them, shape (N,)."""
+    arrow = values.to_arrow()
+    coded = arrow.combine_chunks() if isinstance(arrow, pa.ChunkedArray) else arrow
+    coded = coded.dictionary_encode()
+    distinct = pl.Series(coded.dictionary)
+    sequence = distinct.arg_sort().to_numpy()
+    rank = np.empty(len(sequence), dtype=np.int32)
+    rank[sequence] = np.arange(len(sequence), dtype=np.int32)
+    return distinct[sequence], rank[coded.indices.to_numpy(zero_copy_only=False)]
