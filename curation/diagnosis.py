@@ -14,7 +14,9 @@ from curation.annotators.estimates import annotator_estimates, pair_estimates
 from curation.annotators.model import fit
 from curation.annotators.votes import NUM_VOTES, TIE, Votes, encode
 from curation.contradictions import contradictions
+from curation.graphs import preference_graphs
 from curation.settings import DiagnoseSettings
+from curation.text_features import pair_features, response_features
 
 
 @dataclass(frozen=True)
@@ -69,19 +71,34 @@ def diagnose_judgments(
         advance(1, criterion)
     pairs = pl.concat([part.pairs for part in parts])
     near_duplicates = pl.DataFrame(schema={"kind": pl.String, "item_id": pl.String, "group_id": pl.String})
-    graph = pl.DataFrame(schema={"pair_id": pl.String, "component_id": pl.String})
-    components = pl.DataFrame(
-        schema={"component_id": pl.String, "response_ids": pl.List(pl.String), "shortest_cycle_length": pl.Int32}
+    graphs = preference_graphs(
+        pairs.select(
+            "pair_id",
+            "prompt_id",
+            "criterion",
+            response_x_id="chosen_id",
+            response_y_id="rejected_id",
+            votes_x="num_votes_chosen",
+            votes_y="num_votes_rejected",
+            ties="num_ties",
+        ),
+        seed=settings.seed,
     )
-    advance(1, "texts and graphs")
+    advance(1, "graphs")
+    ends = pairs.select("pair_id", response_x_id="chosen_id", response_y_id="rejected_id")
+    texts = {
+        "response_features": response_features(responses, prompts),
+        "pair_features": pair_features(ends, responses),
+    }
+    advance(1, "texts")
     found = pl.concat(
         [
             contradictions(
                 judgments_of(criterion),
                 pairs.filter(pl.col("criterion") == criterion),
                 near_duplicates,
-                graph,
-                components,
+                graphs.pair_graph,
+                graphs.components,
             )
             for criterion in criteria
         ]
@@ -93,6 +110,11 @@ def diagnose_judgments(
         "annotator_pairs": annotator_pairs(pl.concat([part.shared for part in parts])),
         "agreement": _agreement(parts, settings),
         "contradictions": found,
+        "pair_graph": graphs.pair_graph,
+        "preference_components": graphs.components,
+        "response_estimates": graphs.response_estimates,
+        "near_duplicates": near_duplicates,
+        **texts,
     }
     return Diagnosis(tables, {"num_pairs": len(pairs)}, (f"{len(pairs):,} pairs",))
 

@@ -26,6 +26,12 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "annotator_pairs": ("annotator_1", "annotator_2"),
     "agreement": ("slice", "slice_value", "level"),
     "contradictions": ("contradiction_id", "pair_id", "annotator_id"),
+    "pair_graph": ("pair_id",),
+    "preference_components": ("component_id",),
+    "response_estimates": ("response_id", "criterion"),
+    "near_duplicates": ("kind", "item_id"),
+    "response_features": ("response_id",),
+    "pair_features": ("pair_id",),
 }
 
 _JUDGMENTS = """
@@ -72,7 +78,7 @@ def _compute(lake: Lake, workspace: Workspace, settings: DiagnoseSettings) -> Di
         raise WorkspaceError("there are no judgments to diagnose", mend=f"winnow ingest -w {workspace.root} FILE")
     responses = lake.frame("select response_id, prompt_id, text from raw.responses order by response_id")
     prompts = lake.frame("select prompt_id, messages from raw.prompts order by prompt_id")
-    with progress("diagnose", total=len(criteria) + 2) as advance:
+    with progress("diagnose", total=len(criteria) + 3) as advance:
         return diagnose_judgments(
             criteria,
             lambda criterion: lake.frame(_JUDGMENTS, [criterion]),
