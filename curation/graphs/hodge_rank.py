@@ -112,7 +112,7 @@ def connected(adjacent: NDArray[np.bool_]) -> Floats:
         if (wider == reach).all():
             break
         reach, steps = wider, steps * 2
-    return reach.astype(np.float64)
+    return np.asarray(reach, np.float64)
 
 
 def _divergence(system: _System, size: int, flow: Floats) -> Floats:
@@ -121,7 +121,7 @@ def _divergence(system: _System, size: int, flow: Floats) -> Floats:
     moved = system.weight * flow
     out = np.bincount(system.owner * size + system.first, weights=moved, minlength=m * size)
     into = np.bincount(system.owner * size + system.second, weights=moved, minlength=m * size)
-    return (out - into).reshape(m, size)
+    return (out - into).astype(np.float64, copy=False).reshape(m, size)
 
 
 def _rank(comparisons: Comparisons, size: int, graphs: Ints, result: HodgeRank) -> None:
@@ -165,9 +165,8 @@ def _p_value(comparisons: Comparisons, size: int, graphs: Ints, signs: Floats, o
     column = np.tile(np.arange(count), m)
     moved[system.owner, system.first, column] += system.weight * system.flow
     moved[system.owner, system.second, column] -= system.weight * system.flow
-    divergence: Floats = moved @ signs.T
+    divergence = moved @ signs.T
     gradient = (divergence * (system.inverse @ divergence)).sum(axis=1)
     energy = np.bincount(system.owner, weights=system.weight * system.flow**2, minlength=m)
     curl = 1 - gradient / energy[:, None]
-    p_value: Floats = (curl <= observed[:, None] + _EPSILON).mean(axis=1)
-    return p_value
+    return np.mean(curl <= observed[:, None] + _EPSILON, axis=1, dtype=np.float64)

@@ -14,7 +14,9 @@ from tests.real_data import shared
 @pytest.fixture(scope="module")
 def ukpconvarg1() -> pl.DataFrame:
     folder = shared("data/ukpconvarg1")
-    pairs, votes = (pl.read_ndjson(gzip.open(folder / f"{name}.jsonl.gz").read()) for name in ("pairs", "votes"))
+    pairs, votes = (
+        pl.read_ndjson(gzip.decompress((folder / f"{name}.jsonl.gz").read_bytes())) for name in ("pairs", "votes")
+    )
     vote = pl.col("vote")
     counts = votes.group_by("pair_id").agg(
         votes_x=(vote == "a").sum(), votes_y=(vote == "b").sum(), ties=(vote == "tie").sum()

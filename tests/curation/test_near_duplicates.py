@@ -1,0 +1,72 @@
+"""Near-duplicates on hand-made texts, and against brute force."""
+
+from __future__ import annotations
+
+import random
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.near_duplicates import near_duplicate_groups, near_duplicate_pairs
+
+
+def items(texts: dict[str, str]) -> pl.DataFrame:
+    return pl.DataFrame({"item_id": list(texts), "text": list(texts.values())}, schema_overrides={"text": pl.String})
+
+
+def sentence(seed: int, length: int = 40) -> list[str]:
+    rng = random.Random(seed)
+    words = ["red", "green", "blue", "old", "young", "swift", "slow", "harbour", "town", "river", "bread", "milk"]
+    return rng.choices(words, k=length)
+
+
+def test_a_chain_of_near_duplicates_is_one_group() -> None:
+    words = [f"w{i}" for i in range(60)]
+    second, third = words.copy(), words.copy()
+    second[10:12] = ["x", "y"]
+    third[10:12], third[30:34] = ["x", "y"], ["p", "q", "r", "s"]
+    texts = {"c": " ".join(words), "b": " ".join(second), "a": " ".join(third), "other": "nothing like it at all"}
+    # a and b share 54 of 64 shingles, b and c 56 of 62, a and c only 51 of 67
+    pairs = near_duplicate_pairs(items(texts)).select(
+        pl.min_horizontal("left_id", "right_id").alias("low"), pl.max_horizontal("left_id", "right_id"), "similarity"
+    )
+    assert sorted(pairs.rows()) == [("a", "b", pytest.approx(54 / 64)), ("b", "c", pytest.approx(56 / 62))]
+    assert near_duplicate_groups(items(texts), "prompt").rows() == [
+        ("prompt", "a", "a"),
+        ("prompt", "b", "a"),
+        ("prompt", "c", "a"),
+    ]
+
+
+def test_the_threshold_is_met_exactly() -> None:
+    """Eight of ten shingles."""
+    words = [f"w{i}" for i in range(10)]
+    texts = items({"a": " ".join(words), "b": " ".join([*words[:9], "other"])})
+    assert near_duplicate_groups(texts, threshold=8 / 10).height == 2
+    assert near_duplicate_groups(texts, threshold=8 / 10 + 1e-9).height == 0
+
+
+def test_case_space_and_punctuation_do_not_count() -> None:
+    found = near_duplicate_groups(items({"a": "Good morning, Ann!", "b": "good  morning ann", "c": "good evening ann"}))
+    assert found["item_id"].to_list() == ["a", "b"]
+
+
+def test_texts_without_words_have_no_near_duplicates() -> None:
+    assert near_duplicate_groups(items({"a": "", "b": "", "c": " ?! ", "d": "?!"})).is_empty()
+    assert near_duplicate_groups(items({})).is_empty()
+
+
+def test_many_copies_of_one_text_are_one_group() -> None:
+    texts = {f"{i:05d}": "the same answer again and again" for i in range(5_000)}
+    assert near_duplicate_groups(items(texts))["group_id"].unique().to_list() == ["00000"]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.permutations(range(12)))
+def test_order_does_not_matter(order: list[int]) -> None:
+    texts = [sentence(seed) for seed in range(6)]
+    texts += [[*words[:20], "other", *words[21:]] for words in texts]
+    frame = items({f"{i:02d}": " ".join(words) for i, words in enumerate(texts)})
+    assert near_duplicate_groups(frame[order]).equals(near_duplicate_groups(frame))
