@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from curation.ingest.settings import IngestSettings
+from curation.export.settings import ExportSettings
 from curation.rules.settings import CurateSettings
 from curation.settings import DiagnoseSettings
 from schemas.errors import ConfigError
@@ -22,7 +24,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     lake: LakeSettings = Field(default_factory=LakeSettings)
+    ingest: IngestSettings = Field(default_factory=IngestSettings)
     curate: CurateSettings = Field(default_factory=CurateSettings)
+    export: ExportSettings = Field(default_factory=ExportSettings)
     diagnose: DiagnoseSettings = Field(default_factory=DiagnoseSettings)
 
 

@@ -161,8 +161,9 @@ class Lake:
     def _attempt(self, message: str, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         self.con.execute("begin")
         try:
-            result = work(self.con)
+            # before the work, so that work which learns its run's id on the way can set a better one
             self.con.execute("call lake.set_commit_message('winnow', ?)", [message])
+            result = work(self.con)
             self.con.execute("commit")
         except BaseException:
             # a failed commit may have ended the transaction already; then there is nothing to roll back

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,6 +85,22 @@ DECIDED = """(
     left join adjudicated_pairs as human on decided.pair_id = human.pair_id
 )"""
 """The decisions, with names instead of bits and human decisions on top, after :func:`decide`."""
+
+
+def content_hash(con: duckdb.DuckDBPyConnection) -> str:
+    """Hash of all decisions after :func:`decide`, the same in whatever order and batches they came.
+
+    A sum of 64-bit parts of MD5 over the rows: cheap at any number of pairs, and the same in every DuckDB version.
+    """
+    columns = "pair_id, applied, is_flipped, is_chosen_lower, weight, soft_label, objective"
+    sums = con.execute(
+        f"""
+        select
+            (select sum(md5_number_lower(concat_ws('|', {columns}))::hugeint)::varchar from decided),
+            (select sum(md5_number_lower(a::varchar)::hugeint)::varchar from adjudicated_pairs as a)
+        """
+    ).fetchone()
+    return hashlib.sha256(repr(sums).encode()).hexdigest()
 
 
 def count_rules(con: duckdb.DuckDBPyConnection, rules: Sequence[Rule]) -> list[RuleCount]:

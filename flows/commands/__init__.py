@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from flows.commands import curate, doctor, run, schedule, workspace
+from flows.commands import curate, doctor, export, ingest, run, schedule, workspace
 
 
 def register_all(app: typer.Typer) -> None:
     """Add every command; each module of this package has a ``register``."""
-    for module in (workspace, run, schedule, doctor, curate):
+    for module in (workspace, ingest, run, schedule, doctor, curate, export):
         module.register(app)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from dataclasses import asdict, replace
+from itertools import chain, count
 from typing import Any
 
 import duckdb
 
 from curation.rules.compile import CompiledRules, compile_rules
-from curation.rules.decide import DECIDED, RuleCount, count_rules, decide
+from curation.rules.decide import DECIDED, RuleCount, content_hash, count_rules, decide
 from curation.rules.expressions import quoted
 from curation.rules.ruleset import RuleSet, load_rules
 from flows.console import progress
@@ -16,6 +18,7 @@ from flows.lineage import Run, finished_run, input_hash
 from flows.report import StageReport
 from flows.workspace import Workspace
 from schemas.errors import RuleError
+from schemas.identity import digest
 from warehouse.decisions import OPEN, next_run_number, write_run
 from warehouse.lake import Lake
 
@@ -70,7 +73,9 @@ def curate(
         with progress("curate") as advance:
             facts = lake.transact(run.run_id, lambda con: _work(con, run, compiled, reference))
             advance(1, "")
-    return StageReport("curate", run.run_id, facts["num_changed"], facts, tuple(_sentences(facts, ruleset)))
+    return StageReport(
+        "curate", facts["curation_run_id"], facts["num_changed"], facts, tuple(_sentences(facts, ruleset))
+    )
 
 
 def pair_columns(lake: Lake) -> dict[str, str]:
@@ -114,6 +119,9 @@ def _work(
 ) -> dict[str, Any]:
     snapshot = _one(con, "select id from lake.current_snapshot()")[0]
     decide(con, compiled, pairs=pairs_relation(compiled, reference_id), adjudicated=ADJUDICATED)
+    content_id = _content_id(con, compiled.rules, reference_id)
+    run = replace(run, run_id=_unused(con, content_id))
+    con.execute("call lake.set_commit_message('winnow', ?)", [run.run_id])
     number = next_run_number(con)
     num_changed = write_run(con, number, DECIDED)
     counts = count_rules(con, compiled.rules.rule)
@@ -121,13 +129,23 @@ def _work(
     totals = run_totals(con)
     if totals["num_pairs"] == 0:
         raise RuleError("there are no pairs to curate", mend="winnow ingest, then winnow diagnose")
-    record_curation_run(con, run.run_id, number, compiled.rules, reference_id, snapshot, num_changed, totals)
+    record_curation_run(
+        con,
+        run_id=run.run_id,
+        content_id=content_id,
+        number=number,
+        rules=compiled.rules,
+        reference_id=reference_id,
+        snapshot=snapshot,
+        num_changed=num_changed,
+        totals=totals,
+    )
     facts = {
         "curation_run_id": run.run_id,
         "reference_id": reference_id,
         "num_changed": num_changed,
         **totals,
-        "rules": [asdict(count) for count in counts],
+        "rules": [asdict(each) for each in counts],
     }
     run.record(con, num_changed=max(num_changed, 1), facts=facts)
     return facts
@@ -157,20 +175,22 @@ def run_totals(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 
 def record_curation_run(
     con: duckdb.DuckDBPyConnection,
+    *,
     run_id: str,
+    content_id: str,
     number: int,
     rules: RuleSet,
     reference_id: str | None,
     snapshot: int,
     num_changed: int,
     totals: dict[str, Any],
-    restored_from: str | None = None,
 ) -> None:
     """Write the run's row of ``raw.curation_runs``."""
     con.execute(
-        "insert into raw.curation_runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into raw.curation_runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, null, ?, ?, ?, ?, ?, ?)",
         [
             run_id,
+            content_id,
             number,
             rules.name,
             rules.sha256,
@@ -179,7 +199,6 @@ def record_curation_run(
             rules.beta,
             reference_id,
             snapshot,
-            restored_from,
             totals["num_pairs"],
             totals["num_dropped"],
             totals["num_flipped"],
@@ -190,9 +209,18 @@ def record_curation_run(
     )
 
 
-def _nothing_new(lake: Lake, run_id: str) -> StageReport:
-    import json
+def _content_id(con: duckdb.DuckDBPyConnection, rules: RuleSet, reference_id: str | None) -> str:
+    return f"curate-{digest(rules.sha256, reference_id or '', content_hash(con))[:12]}"
 
+
+def _unused(con: duckdb.DuckDBPyConnection, content_id: str) -> str:
+    """The content id itself for the first run that decides so, else with the next free number behind it."""
+    taken = {str(row[0]) for row in con.execute("select run_id from raw.runs where stage = 'curate'").fetchall()}
+    names = chain([content_id], (f"{content_id}-{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
+
+
+def _nothing_new(lake: Lake, run_id: str) -> StageReport:
     stored = lake.value("select facts from raw.runs where run_id = ?", [run_id])
     facts = {**json.loads(stored), "num_changed": 0}
     return StageReport("curate", None, 0, facts, ("Nothing new: same rules and same input as the last run.",))
@@ -207,7 +235,7 @@ def _sentences(facts: dict[str, Any], rules: RuleSet) -> list[str]:
     ]
     what = ", ".join(parts) or "all kept as they are"
     lines = [f"{rules.name}: {total:,} pairs, {what}; weight {facts['total_weight']:,.1f}."]
-    lines += [unknown_sentence(RuleCount(**count), total) for count in facts["rules"] if count["num_unknown"]]
+    lines += [unknown_sentence(RuleCount(**each), total) for each in facts["rules"] if each["num_unknown"]]
     return lines
 
 

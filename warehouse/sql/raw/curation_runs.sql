@@ -1,5 +1,6 @@
 -- grain: one row per curation run
 -- run_id: the run
+-- content_id: hash of rules, reference policy and decisions; runs that decide alike share it
 -- run_number: 1, 2, 3, ...; spans of raw.decisions refer to it
 -- name: profile, or name of the rule file
 -- rules_hash: SHA-256 over everything in the rule file that decides
@@ -17,6 +18,7 @@
 -- total_weight: sum of the weights of the pairs that train
 create table raw.curation_runs (
     run_id varchar not null,
+    content_id varchar not null,
     run_number integer not null,
     name varchar not null,
     rules_hash varchar not null,

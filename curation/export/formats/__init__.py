@@ -1,0 +1,1 @@
+"""The layouts of an export, one a trainer that reads it."""

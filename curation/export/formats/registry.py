@@ -1,0 +1,23 @@
+"""Every layout by name."""
+
+from __future__ import annotations
+
+from curation.export.formats import winnow
+from curation.export.formats.layout import Layout
+from curation.rules.expressions import closest
+from schemas.errors import ExportError
+
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (winnow.LAYOUT,)}
+
+
+def find_layout(name: str) -> Layout:
+    """A layout by name.
+
+    Raises:
+        ExportError: there is none of this name.
+    """
+    if name not in LAYOUTS:
+        near = closest(name, LAYOUTS)
+        known = ", ".join(LAYOUTS)
+        raise ExportError(f"there is no export format {name!r}", mend=f"did you mean {near[0]}?" if near else known)
+    return LAYOUTS[name]

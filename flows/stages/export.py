@@ -1,0 +1,187 @@
+"""Export: the training set of the latest curation run as a folder that a trainer reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from curation.export import manifest
+from curation.export.card import CardFigures, write_card
+from curation.export.folder import check_target
+from curation.export.formats.layout import Layout
+from curation.export.formats.registry import find_layout
+from curation.export.formats.winnow import COLUMNS
+from curation.export.settings import ExportSettings
+from curation.export.splits import sql_split
+from curation.export.write import Written, write_export
+from flows.console import progress
+from flows.lineage import Run, input_hash
+from flows.report import StageReport
+from flows.workspace import Workspace
+from schemas.errors import ExportError
+from warehouse.lake import Lake
+
+UPSTREAM = ("ingest", "score", "diagnose", "adjudicate", "curate")
+_BATCH_ROWS = 20_000
+
+
+def export(
+    workspace: Workspace, *, target: Path | None = None, format: str = "winnow", flow_run_id: str | None = None
+) -> StageReport:
+    """Write the training set of the latest curation run.
+
+    Args:
+        workspace: where the lake is.
+        target: folder that appears; ``exports/RUN-FORMAT`` in the workspace when absent.
+        format: layout of the files.
+        flow_run_id: identifier that the stages of one flow run share.
+
+    Returns:
+        Facts: export_id, path, format, num_pairs, num_train, num_test, curation_run_id.
+
+    Raises:
+        ExportError: nothing was curated, the format is unknown, or the target may not be replaced.
+    """
+    layout = find_layout(format)
+    options = workspace.settings.export
+    with workspace.lake() as lake:
+        latest = _latest_run(lake)
+        folder = (target or workspace.exports / f"{latest['content_id']}-{layout.name}").resolve()
+        check_target(folder)
+        settings = {"path": str(folder), "format": layout.name, **options.model_dump(mode="json")}
+        hash_of_input = input_hash(lake, "export", settings, UPSTREAM)
+        facts = _already_there(lake, hash_of_input, folder)
+        if facts is not None:
+            return StageReport("export", None, 0, facts, (f"Nothing new: {folder} holds this set already.",))
+        run = Run.start("export", input_hash=hash_of_input, settings=settings, flow_run_id=flow_run_id)
+        snapshot = lake.snapshot_id()
+        written = _write(lake, folder, layout, options, latest)
+        facts = _facts(written, folder, layout, latest)
+
+        def record(con: duckdb.DuckDBPyConnection) -> None:
+            con.execute(
+                "insert into raw.exports by name select $1 as export_id, $2 as curation_run_id, $3 as snapshot_id,"
+                " $4 as path, $5 as format, $6 as manifest_hash, $7 as num_pairs, $8 as run_id",
+                [
+                    written.export_id,
+                    latest["run_id"],
+                    snapshot,
+                    str(folder),
+                    layout.name,
+                    written.manifest_hash,
+                    facts["num_pairs"],
+                    run.run_id,
+                ],
+            )
+            run.record(con, num_changed=facts["num_pairs"], facts=facts)
+
+        lake.transact(run.run_id, record)
+    return StageReport("export", run.run_id, facts["num_pairs"], facts, tuple(_sentences(facts, layout)))
+
+
+def _latest_run(lake: Lake) -> dict[str, Any]:
+    rows = lake.frame("select * from raw.curation_runs order by run_number desc limit 1").to_dicts()
+    if not rows:
+        raise ExportError("nothing is curated yet", mend="winnow curate")
+    return rows[0]
+
+
+def _already_there(lake: Lake, hash_of_input: str, folder: Path) -> dict[str, Any] | None:
+    """Facts of an earlier export with this input, if its folder still holds it."""
+    rows = lake.con.execute(
+        "select runs.facts, exports.manifest_hash from raw.runs as runs"
+        " join raw.exports as exports on exports.run_id = runs.run_id where runs.input_hash = ?",
+        [hash_of_input],
+    ).fetchall()
+    path = folder / manifest.FILE_NAME
+    on_disk = manifest.sha256_of(path) if path.is_file() else None
+    return next((dict(json.loads(facts)) for facts, written in rows if written == on_disk), None)
+
+
+def _write(lake: Lake, folder: Path, layout: Layout, options: ExportSettings, latest: dict[str, Any]) -> Written:
+    num_pairs = latest["num_pairs"] - latest["num_dropped"]
+    provenance = _provenance(lake, options, latest)
+    figures = _figures(lake, latest)
+    split = sql_split("prompt_group_id", test_share=options.test_share, seed=options.seed)
+    query = f"select {', '.join(COLUMNS)}, {split} as split from mart.training_set order by prompt_group_id, pair_id"
+    with progress("export", total=num_pairs, unit="pairs") as advance:
+        return write_export(
+            folder,
+            lake.con.execute(query).to_arrow_reader(_BATCH_ROWS),
+            layout=layout,
+            provenance=provenance,
+            shard_rows=options.shard_rows,
+            card=lambda made, counts: write_card(made, counts, provenance, figures),
+            advance=lambda rows: advance(rows, ""),
+        )
+
+
+def _provenance(lake: Lake, options: ExportSettings, latest: dict[str, Any]) -> manifest.Provenance:
+    counts = lake.con.execute("select source, count(*) from mart.training_set group by 1 order by 1").fetchall()
+    sources = tuple(
+        {"source": source, "licence": options.source_licences.get(source), "num_pairs": count}
+        for source, count in counts
+    )
+    rules = {
+        "name": latest["name"],
+        "sha256": latest["rules_hash"],
+        "objective": latest["objective"],
+        "beta": latest["beta"],
+    }
+    splits = {"test_share": options.test_share, "seed": options.seed}
+    reference = _reference(lake, latest["reference_id"])
+    return manifest.Provenance(latest["content_id"], rules, reference, sources, options.licence, splits)
+
+
+def _reference(lake: Lake, reference_id: str | None) -> dict[str, Any] | None:
+    if reference_id is None:
+        return None
+    columns = (
+        "reference_id, model, revision, weights_hash, tokenizer_hash, chat_template_hash,"
+        " template, max_length, truncate"
+    )
+    identity = lake.frame(f"select {columns} from raw.reference_policies where reference_id = ?", [reference_id])
+    engines = lake.frame(
+        "select "
+        + ", ".join(
+            f"string_agg(distinct {name}, ', ' order by {name}) as {name}"
+            for name in ("dtype", "engine", "engine_path", "engine_version")
+        )
+        + " from raw.reference_scores where reference_id = ?",
+        [reference_id],
+    )
+    return {**identity.row(0, named=True), **engines.row(0, named=True)}
+
+
+def _figures(lake: Lake, latest: dict[str, Any]) -> CardFigures:
+    stored = json.loads(lake.value("select facts from raw.runs where run_id = ?", [latest["run_id"]]))
+    return CardFigures(
+        num_judgments=lake.value("select count(*) from raw.judgments"),
+        num_pairs=latest["num_pairs"],
+        num_quarantined=lake.value("select count(*) from raw.quarantine"),
+        rules=stored["rules"],
+        totals=stored,
+    )
+
+
+def _facts(written: Written, folder: Path, layout: Layout, latest: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "export_id": written.export_id,
+        "path": str(folder),
+        "format": layout.name,
+        "num_pairs": sum(written.counts.values()),
+        "num_train": written.counts["train"],
+        "num_test": written.counts["test"],
+        "curation_run_id": latest["run_id"],
+    }
+
+
+def _sentences(facts: dict[str, Any], layout: Layout) -> Sequence[str]:
+    lines = [f"{facts['num_train']:,} pairs to train on and {facts['num_test']:,} held out in {facts['path']}."]
+    if layout.loses:
+        lines.append(f"The {layout.name} format has no room for {', '.join(layout.loses)}.")
+    return lines
