@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def schedule(
-    workspace: WorkspaceOption = Path("."),
+    workspace: WorkspaceOption = Path(),
     source: Annotated[
         list[str] | None, typer.Option("--source", "-s", help="File, folder or Hub id of judgments; may be repeated.")
     ] = None,
