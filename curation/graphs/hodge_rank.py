@@ -154,8 +154,7 @@ def _signs(num_pairs: int, seed: int) -> Floats:
     else:
         patterns = np.random.default_rng([seed, num_pairs]).integers(0, 2, (NUM_PERMUTATIONS + 1, num_pairs))
         patterns[0] = 0
-    signs: Floats = 1.0 - 2.0 * patterns
-    return signs
+    return 1.0 - 2.0 * patterns.astype(np.float64)
 
 
 def _p_value(comparisons: Comparisons, size: int, graphs: Ints, signs: Floats, observed: Floats) -> Floats:

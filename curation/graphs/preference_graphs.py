@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,13 +43,20 @@ def preference_graphs(votes: pl.DataFrame, *, seed: int = 0) -> PreferenceGraphs
         seed: of the random turnings behind ``curl_p_value``.
 
     Returns:
-        Tables that depend on the rows' content alone, not on their order.
+        Tables that depend on the rows' content alone, not on their order; their own order means nothing.
     """
     usable = votes.select(VOTE_COLUMNS).filter(
-        (pl.col("response_x_id") != pl.col("response_y_id"))
-        & (pl.col("votes_x") + pl.col("votes_y") + pl.col("ties") > 0)
+        pl.col("response_x_id") != pl.col("response_y_id"),
+        pl.col("votes_x") + pl.col("votes_y") + pl.col("ties") > 0,
     )
-    comparisons = Comparisons.of(usable)
+    is_alone = usable.select(pl.len().over("prompt_id", "criterion") == 1).to_series()
+    graphs = _of_graphs(usable.filter(~is_alone), seed)
+    lone = _lone_estimates(usable.filter(is_alone), graphs.response_estimates.columns)
+    return replace(graphs, response_estimates=pl.concat([graphs.response_estimates, lone]))
+
+
+def _of_graphs(votes: pl.DataFrame, seed: int) -> PreferenceGraphs:
+    comparisons = Comparisons.of(votes)
     cycles = find_cycles(comparisons)
     component_graph = comparisons.graph_of_node[cycles.nodes[cycles.node_offsets[:-1]]]
     tested = np.zeros(len(comparisons.graphs), bool)
@@ -63,6 +70,45 @@ def preference_graphs(votes: pl.DataFrame, *, seed: int = 0) -> PreferenceGraphs
         response_estimates=_response_estimates(comparisons, hodge, bradley_terry(comparisons)),
         graphs=every_graph.filter(pl.col("num_responses") >= 3),
     )
+
+
+def _lone_estimates(pairs: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
+    """Estimates of the responses whose prompt has this one pair.
+
+    They depend on the votes alone, and most sets have few different counts of votes among millions of such pairs: each
+    is estimated once, as a graph of its own.
+    """
+    counts = ["votes_x", "votes_y", "ties"]
+    pairs = _lower_id_first(pairs)
+    kinds = pairs.select(counts).unique(maintain_order=True).with_row_index("kind")
+    name = pl.col("kind").cast(pl.String)
+    examples = kinds.select(
+        *counts, pair_id=name, prompt_id=name, criterion=pl.lit(""), response_x_id=name + "x", response_y_id=name + "y"
+    )
+    comparisons = Comparisons.of(examples)
+    untested = np.zeros(len(comparisons.graphs), bool)
+    estimates = _response_estimates(comparisons, hodge_rank(comparisons, untested), bradley_terry(comparisons))
+    numbered = pairs.join(kinds, on=counts, how="left")
+    sides = []
+    for side in ("x", "y"):
+        found = examples.select(response_id=f"response_{side}_id").join(
+            estimates.drop("criterion"), on="response_id", how="left", maintain_order="left"
+        )
+        rows = found.drop("response_id")[numbered["kind"]]
+        sides.append(numbered.select("criterion", response_id=f"response_{side}_id").hstack(rows).select(columns))
+    return pl.concat(sides)
+
+
+def _lower_id_first(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The same pairs with the lower response id as x, so that rounding is the same whichever came first."""
+    turned = pl.col("response_x_id") > pl.col("response_y_id")
+    other = {
+        "response_x_id": "response_y_id",
+        "response_y_id": "response_x_id",
+        "votes_x": "votes_y",
+        "votes_y": "votes_x",
+    }
+    return pairs.with_columns(pl.when(turned).then(b).otherwise(a).alias(a) for a, b in other.items())
 
 
 def zeta(num_responses: Ints, num_three_cycles: Ints) -> Floats:
