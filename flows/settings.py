@@ -13,6 +13,7 @@ from curation.export.settings import ExportSettings
 from curation.rules.settings import CurateSettings
 from curation.settings import DiagnoseSettings
 from schemas.errors import ConfigError
+from training.settings import TrainSettings
 from warehouse.settings import LakeSettings
 
 FILE_NAME = "winnow.toml"
@@ -28,6 +29,7 @@ class Settings(BaseModel):
     curate: CurateSettings = Field(default_factory=CurateSettings)
     export: ExportSettings = Field(default_factory=ExportSettings)
     diagnose: DiagnoseSettings = Field(default_factory=DiagnoseSettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
 
 
 def load_settings(path: Path) -> Settings:

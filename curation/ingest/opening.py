@@ -1,0 +1,63 @@
+"""Open a file as bytes, whatever compresses it, and count how far reading has come."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import zstandard
+
+from schemas.errors import SourceError
+
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Open a plain, gzip or zstd file, told apart by its first bytes.
+
+    Yields:
+        The decompressed stream, and the file below it, whose ``tell()`` is how far reading has come.
+
+    Raises:
+        SourceError: the file is missing, cannot be read, or its compression is corrupt.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+            file.seek(0)
+            if head.startswith(_GZIP):
+                with gzip.GzipFile(fileobj=file) as stream:
+                    yield cast(BinaryIO, stream), file
+            elif head == _ZSTD:
+                with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as frames:
+                    yield cast(BinaryIO, io.BufferedReader(frames, 1 << 20)), file
+            else:
+                yield file, file
+    except FileNotFoundError as error:
+        raise SourceError(f"{path} does not exist", mend="check the path") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise SourceError(f"{path} is a corrupt gzip file: {error}", mend="download or write it again") from error
+    except zstandard.ZstdError as error:
+        raise SourceError(f"{path} is a corrupt zstd file: {error}", mend="download or write it again") from error
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error}", mend="check the path and its permissions") from error
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of the file's bytes as they lie there.
+
+    Raises:
+        SourceError: the file is missing or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error}", mend="check the path and its permissions") from error

@@ -1,0 +1,103 @@
+"""One source file as parsed batches; this is what the ingest stage and the dry run call."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+
+from curation.ingest.candidates import literal, text
+from curation.ingest.containers import read_rows
+from curation.ingest.mapping import Mapping
+from curation.ingest.mapping_sql import mapping_query, table_name
+from curation.ingest.opening import content_hash
+from curation.ingest.parser import PARSER_VERSION, ParsedBatch, Parser
+from curation.ingest.paths import json_path, parse_path
+from curation.ingest.settings import IngestSettings
+from curation.ingest.sources import SourceFile
+from schemas.errors import SourceError
+from schemas.identity import digest
+
+_MATTERS = {"identical_responses", "tie_threshold", "max_row_bytes", "max_payload_bytes"}
+
+
+def read_source(
+    source: SourceFile,
+    settings: IngestSettings,
+    *,
+    annotator_key: bytes | None = None,
+    temporary_directory: str | None = None,
+) -> Iterator[tuple[ParsedBatch, int]]:
+    """Parse a file batch by batch; memory depends on ``settings``, not on the file.
+
+    Args:
+        annotator_key: where given, annotator ids become keyed hashes.
+        temporary_directory: where DuckDB may spill.
+
+    Yields:
+        What a batch became, and how many bytes of the file it took.
+
+    Raises:
+        SourceError: the file, or a table that its mapping needs, cannot be read.
+    """
+    parser = Parser(
+        source_query(source, settings),
+        source.source,
+        settings,
+        annotator_key=annotator_key,
+        temporary_directory=temporary_directory,
+        prepare=lambda con: _load_tables(con, source, settings),
+    )
+    try:
+        for batch, num_bytes in read_rows(source.path, settings):
+            yield parser.parse(batch), num_bytes
+    finally:
+        parser.close()
+
+
+def source_query(source: SourceFile, settings: IngestSettings) -> str:
+    """The SQL that reads this file's rows."""
+    if isinstance(source.format, Mapping):
+        return mapping_query(source.format, source.columns)
+    return source.format.query(settings)
+
+
+def fingerprint(source: SourceFile, settings: IngestSettings, *, annotator_key: bytes | None = None) -> str:
+    """Hash of all that decides what a file becomes: its bytes, its tables' bytes, the query and the settings.
+
+    Raises:
+        SourceError: a file cannot be read.
+    """
+    key = "" if annotator_key is None else hashlib.sha256(annotator_key).hexdigest()
+    matters = settings.model_dump_json(include=_MATTERS)
+    hashes = [content_hash(path) for path in source.files]
+    return digest(str(PARSER_VERSION), source.source, source_query(source, settings), matters, key, *hashes)
+
+
+def _load_tables(con: duckdb.DuckDBPyConnection, source: SourceFile, settings: IngestSettings) -> None:
+    """Load the tables of a mapping into memory, keyed."""
+    if not isinstance(source.format, Mapping):
+        return
+    for name, table in source.format.tables.items():
+        path = source.tables[name]
+        relation = table_name(name)
+        con.execute(f"create temp table {relation} (key varchar, value varchar)")
+        for batch, _ in read_rows(path, settings):
+            con.register("table_rows", batch)
+            key = text(json_path(parse_path(table.key)))
+            con.execute(
+                f"insert into {relation} select {key}, doc from"
+                " (select decode(line) as doc from table_rows where reason is null) where json_valid(doc)"
+            )
+            con.unregister("table_rows")
+        _check_keys(con, relation, path, table.key)
+
+
+def _check_keys(con: duckdb.DuckDBPyConnection, relation: str, path: Path, key: str) -> None:
+    twice = con.execute(
+        f"select key, count(*) from {relation} where key is not null group by key having count(*) > 1 limit 1"
+    ).fetchone()
+    if twice is not None:
+        raise SourceError(f"{path}: {key} {literal(twice[0])} stands in {twice[1]} rows, so it is no key")

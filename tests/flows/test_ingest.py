@@ -1,0 +1,206 @@
+"""The ingest stage: everything arrives once, or the lake stays as it was."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.settings import Settings
+from flows.stages.ingest import ingest
+from flows.workspace import Workspace
+from schemas.errors import SourceError
+from schemas.identity import canonical_messages, pair_id, prompt_id, response_id
+from tests.curation.ingest.reading import write_lines
+from tests.real_data import shared
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace.create(tmp_path / "workspace")
+
+
+def votes(number: int, **columns: Any) -> Iterator[dict[str, Any]]:
+    for i in range(number):
+        yield {
+            "prompt": f"Question {i // 4}?",
+            "response_a": f"Yes, {i // 2}.",
+            "response_b": f"No, {i // 2}.",
+            "vote": ("a", "b", "tie")[i % 3],
+            "annotator_id": f"w{i % 5}",
+            **columns,
+        }
+
+
+def snapshot(workspace: Workspace) -> int:
+    with workspace.lake(read_only=True) as lake:
+        return lake.snapshot_id()
+
+
+def rows(workspace: Workspace, sql: str) -> list[tuple[Any, ...]]:
+    with workspace.lake(read_only=True) as lake:
+        return lake.con.execute(sql).fetchall()
+
+
+def with_settings(workspace: Workspace, **values: Any) -> Workspace:
+    return Workspace(workspace.root, Settings.model_validate({"ingest": values}))
+
+
+def test_every_row_of_the_published_hh_file_ends_as_a_pair_or_in_quarantine(workspace: Workspace) -> None:
+    report = ingest(workspace, [str(shared("data/hh_rlhf/harmless-base-test.jsonl.gz"))])
+    assert report.facts["formats"] == ["hh"]
+    assert report.facts["num_rows"] == 2312
+    assert rows(workspace, "select count(*), count(distinct judgment_id) from raw.judgments") == [(2303, 2303)]
+    reasons = rows(workspace, "select reason, count(*) from raw.quarantine group by reason order by reason")
+    assert reasons == [("empty_response", 4), ("prompt_mismatch", 5)]
+    assert rows(workspace, "select distinct source, annotator_id, is_display_order_known from raw.judgments") == [
+        ("harmless-base-test", None, False)
+    ]
+
+
+def test_votes_pairs_and_arguments_of_a_folder_are_joined(workspace: Workspace) -> None:
+    report = ingest(workspace, [str(shared("data/ukpconvarg1"))])
+    assert report.facts["formats"] == ["ukpconvarg1"]
+    assert report.facts["num_rows"] == 84_445
+    assert report.facts["reasons"] == {"identical_responses": 75}
+    found = rows(workspace, "select count(*), count(distinct annotator_id), count(distinct source) from raw.judgments")
+    assert found == [(84_370, 3815, 1)]
+
+
+def test_identifiers_are_those_of_the_contract(workspace: Workspace, tmp_path: Path) -> None:
+    text = 'Tab\t, quote ", backslash \\ and \x1b\x0f, é, 𝒳'
+    row = {"prompt": text, "response_a": f"A{text}", "response_b": f"B{text}", "vote": "b", "criterion": "tone"}
+    ingest(workspace, [str(write_lines(tmp_path / "one.jsonl", [row]))])
+    messages = canonical_messages([{"role": "user", "content": text}])
+    prompt = prompt_id(messages)
+    a, b = response_id(prompt, f"A{text}"), response_id(prompt, f"B{text}")
+    assert rows(workspace, "select prompt_id, messages from raw.prompts") == [(prompt, messages)]
+    assert sorted(rows(workspace, "select response_id, text from raw.responses")) == sorted(
+        [(a, f"A{text}"), (b, f"B{text}")]
+    )
+    assert rows(workspace, "select pair_id, response_a_id, response_b_id from raw.judgments") == [
+        (pair_id(a, b, "tone"), a, b)
+    ]
+
+
+def test_a_second_run_writes_nothing_wherever_the_file_lies(workspace: Workspace, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "votes.jsonl", votes(30))
+    first = ingest(workspace, [str(path)])
+    assert (first.facts["num_judgments"], first.facts["num_responses"]) == (30, 30)
+    before = snapshot(workspace)
+    assert ingest(workspace, [str(path)]).run_id is None
+    moved = tmp_path / "elsewhere" / "votes.jsonl"
+    moved.parent.mkdir()
+    shutil.move(path, moved)
+    assert ingest(workspace, [str(moved)]).num_changed == 0
+    assert snapshot(workspace) == before
+
+
+def test_the_same_rows_in_another_compression_add_no_judgment(workspace: Workspace, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "votes.jsonl", votes(30))
+    ingest(workspace, [str(path)])
+    again = tmp_path / "votes.jsonl.gz"
+    again.write_bytes(gzip.compress(path.read_bytes()))
+    assert ingest(workspace, [str(again)]).num_changed == 0
+    assert rows(workspace, "select count(*) from raw.judgments") == [(30,)]
+
+
+def test_a_file_that_grew_adds_its_new_rows_only(workspace: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "votes.jsonl"
+    ingest(workspace, [str(write_lines(path, votes(30)))])
+    report = ingest(workspace, [str(write_lines(path, votes(50)))])
+    assert (report.facts["num_judgments"], report.facts["num_responses"]) == (20, 20)
+
+
+def test_the_size_of_a_batch_changes_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "votes.jsonl", votes(3000))
+    ingest(workspace, [str(path)])
+    other = with_settings(Workspace.create(tmp_path / "other"), batch_bytes=1 << 16)
+    ingest(other, [str(path)])
+    for table in ("judgments", "prompts", "responses"):
+        sql = f"select * exclude run_id from raw.{table} order by all"
+        assert rows(workspace, sql) == rows(other, sql)
+
+
+def test_strengths_get_their_rank_within_the_source(workspace: Workspace, tmp_path: Path) -> None:
+    strengths = [0.5, 3, 1, 0.5]
+    given = [{**row, "strength": strength} for row, strength in zip(votes(4), strengths, strict=True)]
+    ingest(workspace, [str(write_lines(tmp_path / "votes.jsonl", given))])
+    found = rows(workspace, "select strength, strength_ordinal from raw.judgments order by source_row")
+    assert found == [(0.5, 1), (3.0, 3), (1.0, 2), (0.5, 1)]
+
+
+def test_other_columns_of_a_row_are_kept(workspace: Workspace, tmp_path: Path) -> None:
+    ingest(workspace, [str(write_lines(tmp_path / "votes.jsonl", votes(1, topic={"name": "x"}, seconds=3.5)))])
+    ((extra,),) = rows(workspace, "select extra from raw.judgments")
+    assert json.loads(extra) == {"topic": {"name": "x"}, "seconds": 3.5}
+
+
+def test_too_many_bad_rows_stop_the_run_and_leave_the_lake(workspace: Workspace, tmp_path: Path) -> None:
+    good = write_lines(tmp_path / "good.jsonl", votes(30))
+    bad_rows = [{**row, "vote": "c"} if i < 3 else row for i, row in enumerate(votes(30))]
+    bad = write_lines(tmp_path / "bad.jsonl", bad_rows)
+    before = snapshot(workspace)
+    with pytest.raises(SourceError, match=r"bad\.jsonl: 3 of 30 rows are bad as long.*bad_vote \(3; row 0"):
+        ingest(workspace, [str(good), str(bad)])
+    assert snapshot(workspace) == before
+    assert [path.name for path in workspace.root.iterdir() if path.name.startswith(".ingest")] == []
+
+
+def test_a_few_bad_rows_are_set_aside_once(workspace: Workspace, tmp_path: Path) -> None:
+    bad_rows = [{**row, "vote": "c"} if i == 7 else row for i, row in enumerate(votes(30))]
+    path = tmp_path / "votes.jsonl"
+    ingest(workspace, [str(write_lines(path, bad_rows))])
+    ingest(workspace, [str(write_lines(path, [*bad_rows, *votes(5)]))])
+    found = rows(workspace, "select source, source_row, reason, payload from raw.quarantine")
+    assert found == [("votes", 7, "bad_vote", json.dumps(bad_rows[7]))]
+
+
+def test_two_files_of_one_name_are_refused(workspace: Workspace, tmp_path: Path) -> None:
+    paths = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        paths.append(str(write_lines(tmp_path / folder / "train.jsonl", votes(3))))
+    with pytest.raises(SourceError, match="would both be the source 'train'"):
+        ingest(workspace, paths)
+
+
+def test_files_of_a_folder_are_sources_below_its_name(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "set" / "deep").mkdir(parents=True)
+    write_lines(tmp_path / "set" / "one.jsonl", votes(2))
+    write_lines(tmp_path / "set" / "deep" / "two.jsonl", votes(3))
+    ingest(workspace, [str(tmp_path / "set")])
+    assert sorted(rows(workspace, "select source, count(*) from raw.judgments group by source")) == [
+        ("set/deep/two", 3),
+        ("set/one", 2),
+    ]
+
+
+def test_beyond_commit_bytes_whole_files_are_committed(workspace: Workspace, tmp_path: Path) -> None:
+    for name in "abc":
+        write_lines(tmp_path / f"{name}.jsonl", votes(20, criterion=name))
+    before = snapshot(workspace)
+    report = ingest(with_settings(workspace, commit_bytes=0), [str(tmp_path / "*.jsonl")])
+    assert snapshot(workspace) == before + 3
+    assert report.facts["num_judgments"] == 60
+    assert report.facts["num_prompts"] == 5
+    assert rows(workspace, "select num_changed, ended_at is not null from raw.runs where stage = 'ingest'") == [
+        (report.num_changed, True)
+    ]
+
+
+def test_annotators_can_be_hashed_with_the_workspaces_key(workspace: Workspace, tmp_path: Path) -> None:
+    import hashlib
+    import hmac
+
+    path = write_lines(tmp_path / "votes.jsonl", votes(10))
+    ingest(workspace, [str(path)], hash_annotators=True)
+    key = bytes.fromhex((workspace.root / "annotator.key").read_text().strip())
+    wanted = {hmac.new(key, f"w{i}".encode(), hashlib.sha256).hexdigest()[:32] for i in range(5)}
+    assert {row[0] for row in rows(workspace, "select distinct annotator_id from raw.judgments")} == wanted
+    assert (workspace.root / "annotator.key").stat().st_mode & 0o077 == 0
