@@ -12,6 +12,7 @@ from curation.diagnosis import Diagnosis, diagnose_judgments
 from curation.settings import DiagnoseSettings
 from flows import lineage
 from flows.console import progress
+from flows.reading import reading
 from flows.report import StageReport
 from flows.workspace import Workspace
 from schemas.errors import WorkspaceError
@@ -61,13 +62,14 @@ def diagnose(workspace: Workspace, *, flow_run_id: str | None = None, beta: floa
         input_hash = lineage.input_hash(lake, "diagnose", settings.model_dump(), UPSTREAM)
         previous = lineage.finished_run(lake, "diagnose", input_hash)
         if previous is not None:
-            return StageReport("diagnose", None, 0, {"previous_run_id": previous}, ("nothing new to diagnose",))
+            facts = {"previous_run_id": previous}
+            return StageReport("diagnose", None, 0, facts, ("nothing new to diagnose", *reading(lake)))
         diagnosis = _compute(lake, workspace, settings)
         run = lineage.Run.start(
             "diagnose", input_hash=input_hash, settings=settings.model_dump(), flow_run_id=flow_run_id
         )
         num_changed = _write(lake, diagnosis, settings, run)
-    return StageReport("diagnose", run.run_id, num_changed, diagnosis.facts, diagnosis.lines)
+        return StageReport("diagnose", run.run_id, num_changed, diagnosis.facts, reading(lake))
 
 
 def _compute(lake: Lake, workspace: Workspace, settings: DiagnoseSettings) -> Diagnosis:
@@ -78,7 +80,7 @@ def _compute(lake: Lake, workspace: Workspace, settings: DiagnoseSettings) -> Di
         raise WorkspaceError("there are no judgments to diagnose", mend=f"winnow ingest -w {workspace.root} FILE")
     responses = lake.frame("select response_id, prompt_id, text from raw.responses order by response_id")
     prompts = lake.frame("select prompt_id, messages from raw.prompts order by prompt_id")
-    with progress("diagnose", total=len(criteria) + 3) as advance:
+    with progress("diagnose", total=2 * len(criteria) + 3) as advance:
         return diagnose_judgments(
             criteria,
             lambda criterion: lake.frame(_JUDGMENTS, [criterion]),

@@ -8,10 +8,13 @@
 -- position_bias: log-odds shift towards the response shown first; 0 is none
 -- position_bias_low: lower end of the 95 % interval
 -- position_bias_high: upper end of the 95 % interval
+-- length_bias [log-odds a doubling]: slope of voting for a response by the logarithm of its length; NULL without votes
+-- length_bias_low [log-odds a doubling]: lower end of the 95 % interval
+-- length_bias_high [log-odds a doubling]: upper end of the 95 % interval
 -- tie_rate: share of ties expected of them
 -- is_adversarial: upper end of reliability is below one half
--- is_position_biased: the interval of position bias excludes 0 after correction for many annotators
--- is_careless: lower end of reliability is below what the rest reaches, after correction for many annotators
+-- is_position_biased: position bias differs from 0 after correction for many annotators
+-- is_careless: agrees with the others less than the rest do, after correction for many annotators
 -- agreement_q_value: Benjamini-Hochberg adjusted p-value of 'this annotator agrees as the rest do'
 -- run_id: run that wrote it
 create table raw.annotator_estimates (
@@ -24,6 +27,9 @@ create table raw.annotator_estimates (
     position_bias double not null,
     position_bias_low double not null,
     position_bias_high double not null,
+    length_bias double,
+    length_bias_low double,
+    length_bias_high double,
     tie_rate double not null,
     is_adversarial boolean not null,
     is_position_biased boolean not null,

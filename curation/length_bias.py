@@ -1,0 +1,87 @@
+"""Length bias: how much an annotator's votes, and the whole set's, go with the length of a response."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curation.annotators.votes import LOW, TIE, Votes
+
+Array = NDArray[np.float64]
+
+_PRIOR_VARIANCE = 1.0
+_ROUNDS = 20
+_Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class LengthBias:
+    """Slopes of a logistic regression of the vote on log2 of the ratio of lengths, in log-odds a doubling.
+
+    It is an association: where longer responses are better, careful annotators have one too. Compare annotators.
+
+    Attributes:
+        slope, low, high: of each annotator with the 95 % interval, shape (A,); NaN for one who only ever tied.
+        set_slope, set_low, set_high: of all votes together.
+    """
+
+    slope: Array
+    low: Array
+    high: Array
+    set_slope: float
+    set_low: float
+    set_high: float
+
+
+def length_bias(votes: Votes, responses: pl.DataFrame) -> LengthBias:
+    """Slopes of the set and of each annotator; an annotator's is drawn to the set's by a normal prior of variance 1.
+
+    Args:
+        votes: on one criterion.
+        responses: ``response_id``, ``num_chars``.
+    """
+    low, high = _log_chars(votes.low_ids, responses), _log_chars(votes.high_ids, responses)
+    is_decided = votes.vote != TIE
+    x = (low - high)[votes.pair[is_decided]]
+    y = (votes.vote[is_decided] == LOW).astype(np.float64)
+    whole, whole_error = _slopes(x, y, np.zeros(len(x), dtype=np.int32), 1, mean=0.0, variance=100.0)
+    annotator = votes.annotator[is_decided]
+    slope, error = _slopes(x, y, annotator, votes.num_annotators, mean=whole[0], variance=_PRIOR_VARIANCE)
+    has_votes = np.bincount(annotator, minlength=votes.num_annotators) > 0
+    slope = np.where(has_votes, slope, np.nan)
+    half = _Z95 * whole_error[0]
+    return LengthBias(
+        slope,
+        slope - _Z95 * error,
+        slope + _Z95 * error,
+        float(whole[0]),
+        float(whole[0] - half),
+        float(whole[0] + half),
+    )
+
+
+def _log_chars(ids: pl.Series, responses: pl.DataFrame) -> Array:
+    lengths = pl.DataFrame({"response_id": ids}).join(
+        responses.select("response_id", "num_chars"), on="response_id", how="left", maintain_order="left"
+    )
+    return np.log2(lengths["num_chars"].to_numpy().astype(np.float64) + 1.0)
+
+
+def _slopes(
+    x: Array, y: Array, group: NDArray[np.integer], num_groups: int, *, mean: float, variance: float
+) -> tuple[Array, Array]:
+    """Slope and standard error of each group's logistic regression without intercept, by damped Newton steps."""
+    slope = np.full(num_groups, mean)
+    information = np.full(num_groups, 1.0 / variance)
+    for _ in range(_ROUNDS):
+        p = 1.0 / (1.0 + np.exp(-x * slope[group]))
+        gradient = np.bincount(group, x * (y - p), minlength=num_groups) - (slope - mean) / variance
+        information = np.bincount(group, x * x * p * (1.0 - p), minlength=num_groups) + 1.0 / variance
+        step = np.clip(gradient / information, -1.0, 1.0)
+        slope = slope + step
+        if np.abs(step).max(initial=0.0) < 1e-8:
+            break
+    return slope, 1.0 / np.sqrt(information)

@@ -1,0 +1,71 @@
+"""Slices of the votes on one criterion, within which agreement is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from curation.agreement import unit_patterns
+from curation.annotators.votes import NUM_VOTES, TIE, Votes
+
+
+def slice_labels(criterion: str, judgments: pl.DataFrame, votes: Votes) -> dict[str, pl.Series]:
+    """Which value of each slice every vote belongs to, in the order of the votes; slices without values are left out.
+
+    Args:
+        criterion: of the votes.
+        judgments: what the votes were made from: ``source``, ``batch``, ``annotated_at``, ``prompt_group_id``.
+        votes: of that frame.
+    """
+    given = judgments.select(
+        source="source",
+        batch="batch",
+        week=pl.col("annotated_at").dt.strftime("%G-W%V"),
+        prompt_group="prompt_group_id",
+    )
+    given = given.select(name for name in given.columns if given[name].null_count() < len(given))
+    ordered = given[votes.row]
+    return {
+        "all": pl.repeat("all", votes.num_votes, eager=True),
+        "criterion": pl.repeat(criterion, votes.num_votes, eager=True),
+        **{name: ordered[name] for name in ordered.columns},
+    }
+
+
+def nominal_patterns(votes: Votes, labels: Mapping[str, pl.Series]) -> pl.DataFrame:
+    """Vote counts of the units of every slice, for :func:`curation.agreement.alpha_by_slice`."""
+    return pl.concat(
+        unit_patterns(votes.pair, votes.vote, NUM_VOTES, name=name, labels=values) for name, values in labels.items()
+    )
+
+
+def ordinal_patterns(judgments: pl.DataFrame, votes: Votes, labels: Mapping[str, pl.Series]) -> pl.DataFrame | None:
+    """The same with the votes' strengths, from 'high by much' over a tie to 'low by much'; None where no vote has one.
+
+    A tie counts as the middle in the sources that give strengths; other votes without one are left out.
+    """
+    strength = judgments["strength_ordinal"].gather(votes.row)
+    if strength.null_count() == len(strength):
+        return None
+    graded = judgments.filter(pl.col("strength_ordinal").is_not_null())["source"].unique()
+    is_graded = judgments["source"].gather(votes.row).is_in(graded.to_list())
+    keep = ((strength.is_not_null() | pl.Series(votes.vote == TIE)) & is_graded).to_numpy()
+    rank = strength.fill_null(0).to_numpy()
+    most = int(rank.max())
+    value = np.array([1, -1, 0])[votes.vote] * rank + most
+    return pl.concat(
+        unit_patterns(votes.pair[keep], value[keep], 2 * most + 1, name=name, labels=values.filter(pl.Series(keep)))
+        for name, values in labels.items()
+    )
+
+
+def same_width(patterns: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Patterns of criteria with scales of different length, counts padded to the longest, the tie in the middle."""
+    widths = [len(part["counts"][0]) for part in patterns]
+    padded = []
+    for part, width in zip(patterns, widths, strict=True):
+        zeros = pl.lit([0] * ((max(widths) - width) // 2), dtype=pl.List(pl.Int64))
+        padded.append(part.with_columns(counts=zeros.list.concat(pl.col("counts")).list.concat(zeros)))
+    return pl.concat(padded)

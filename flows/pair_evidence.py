@@ -1,0 +1,79 @@
+"""Everything that the lake knows of one pair, as lines to print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from schemas.errors import QueryError
+from warehouse.lake import Lake
+
+_VOTES = """
+    select
+        coalesce(judgments.annotator_id, 'unnamed:' || judgments.source) as annotator_id,
+        case judgments.vote when 'tie' then 'a tie'
+            else case when (judgments.vote = 'a') = (judgments.response_a_id = estimates.chosen_id)
+                then 'chosen' else 'rejected' end
+        end as preferred,
+        case when judgments.is_display_order_known
+            then if(judgments.response_a_id = estimates.chosen_id, 'chosen', 'rejected') || ' shown first' end as shown,
+        report.reliability, report.position_bias, judgments.source, judgments.judgment_id
+    from raw.judgments as judgments
+    join raw.pair_estimates as estimates using (pair_id)
+    left join mart.annotator_report as report
+        on report.annotator_id = coalesce(judgments.annotator_id, 'unnamed:' || judgments.source)
+        and report.criterion = judgments.criterion
+    where judgments.pair_id = ?
+    order by judgments.source, judgments.source_row
+"""
+
+
+def pair_evidence(lake: Lake, pair_id: str) -> Iterator[str]:
+    """Lines on a pair's texts, votes, consensus, contradictions and decision.
+
+    Raises:
+        QueryError: there is no such pair among the diagnosed ones.
+    """
+    rows = lake.frame("select * from mart.pair_diagnostics where pair_id = ? order by reference_id", [pair_id])
+    if rows.is_empty():
+        raise QueryError(
+            f"there is no diagnosed pair {pair_id!r}",
+            mend="winnow diagnose, then take a pair_id of mart.pair_diagnostics",
+        )
+    first = rows.row(0, named=True)
+    yield f"pair {pair_id}, criterion {first['criterion']}, source {first['source']}"
+    messages = json.loads(lake.value("select messages from raw.prompts where prompt_id = ?", [first["prompt_id"]]))
+    for message in messages:
+        yield f"{message['role']}: {message['content']}"
+    for side in ("chosen", "rejected"):
+        text = lake.value("select text from raw.responses where response_id = ?", [first[f"{side}_id"]])
+        yield f"{side} {first[f'{side}_id']}: {text}"
+    yield "votes"
+    for vote in lake.frame(_VOTES, [pair_id]).iter_rows(named=True):
+        yield f"  {_vote(vote)}"
+    for row in rows.iter_rows(named=True):
+        known = {name: value for name, value in row.items() if value is not None and not name.endswith("_id")}
+        yield f"under reference {row['reference_id'] or '(nothing scored)'}"
+        yield from (f"  {name}: {_value(value)}" for name, value in known.items())
+    yield from _more(lake, pair_id)
+
+
+def _more(lake: Lake, pair_id: str) -> Iterator[str]:
+    found = lake.frame("select * from mart.contradictions where pair_id = ? order by kind, contradiction_id", [pair_id])
+    for row in found.iter_rows(named=True):
+        yield f"contradiction {row['kind']}: {row['num_for']} for, {row['num_against']} against, {row['evidence']}"
+    decisions = lake.frame("select * from mart.decisions where pair_id = ? order by run_id", [pair_id])
+    for row in decisions.iter_rows(named=True):
+        known = {name: value for name, value in row.items() if value is not None and name != "pair_id"}
+        yield "decision " + ", ".join(f"{name} {_value(value)}" for name, value in known.items())
+
+
+def _vote(vote: dict[str, Any]) -> str:
+    reliability = "" if vote["reliability"] is None else f", reliability {vote['reliability']:.2f}"
+    shown = "" if vote["shown"] is None else f", {vote['shown']}"
+    return f"{vote['annotator_id']}: {vote['preferred']}{shown}{reliability} ({vote['source']}, {vote['judgment_id']})"
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

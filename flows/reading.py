@@ -1,0 +1,91 @@
+"""A diagnosis in words: what a person should know of the lake's tables after ``diagnose``."""
+
+from __future__ import annotations
+
+from warehouse.lake import Lake
+
+_WORST = """
+    select *
+    from mart.annotator_report
+    where is_adversarial or is_careless or is_position_biased
+    order by is_adversarial desc, reliability_high, annotator_id, criterion
+    limit ?
+"""
+
+_BETAS = (0.01, 0.05, 0.1, 0.5, 1.0)
+
+
+def reading(lake: Lake) -> tuple[str, ...]:
+    """Sentences on agreement, annotators, contradictions, cycles and the betas that are safe."""
+    return (_agreement(lake), *_annotators(lake), _contradictions(lake), _cycles(lake), *_safe_betas(lake))
+
+
+def _agreement(lake: Lake) -> str:
+    row = lake.con.execute(
+        "select alpha, alpha_low, alpha_high, num_units, num_units_excluded from mart.agreement_by_slice"
+        " where slice = 'all' and level = 'nominal'"
+    ).fetchone()
+    if row is None or row[3] == 0:
+        return "agreement: no pair has two votes, so nothing can be said of it"
+    alpha, low, high, num_units, num_excluded = row
+    if alpha is None:
+        return f"agreement: every vote on the {num_units:,} pairs with two or more is the same"
+    return (
+        f"agreement: Krippendorff's alpha {alpha:.2f} ({low:.2f} to {high:.2f}) on {num_units:,} pairs;"
+        f" {num_excluded:,} with fewer than two votes are left out"
+    )
+
+
+def _annotators(lake: Lake) -> tuple[str, ...]:
+    total, flagged = lake.con.execute(
+        "select count(*), count(*) filter (where is_adversarial or is_careless or is_position_biased)"
+        " from mart.annotator_report"
+    ).fetchall()[0]
+    head = f"annotators: {flagged:,} of {total:,} are flagged"
+    lines = []
+    for row in lake.frame(_WORST, [5]).iter_rows(named=True):
+        reasons = []
+        if row["is_adversarial"]:
+            reasons.append("votes against the better response")
+        elif row["is_careless"]:
+            reasons.append("agrees with the others less than the rest do")
+        if row["is_position_biased"]:
+            side = "first" if row["position_bias"] > 0 else "second"
+            reasons.append(f"favors the response shown {side} (log-odds {row['position_bias']:+.2f})")
+        lines.append(
+            f"  {row['annotator_id']} ({row['criterion']}): {' and '.join(reasons)}; reliability"
+            f" {row['reliability']:.2f} ({row['reliability_low']:.2f} to {row['reliability_high']:.2f})"
+            f" from {row['num_votes']:,} votes"
+        )
+    return (f"{head}{'; the worst:' if lines else ''}", *lines)
+
+
+def _contradictions(lake: Lake) -> str:
+    rows = lake.con.execute(
+        "select kind, count(distinct pair_id) as num_pairs from mart.contradictions group by kind"
+        " order by num_pairs desc, kind"
+    ).fetchall()
+    if not rows:
+        return "contradictions: none"
+    return "contradictions, pairs: " + ", ".join(f"{kind.replace('_', ' ')} {num:,}" for kind, num in rows)
+
+
+def _cycles(lake: Lake) -> str:
+    num_pairs, num_on_cycles = lake.con.execute(
+        "select (select count(*) from raw.pair_estimates), (select count(*) from raw.pair_graph)"
+    ).fetchall()[0]
+    return f"cycles: {num_on_cycles / num_pairs:.1%} of {num_pairs:,} pairs lie on one"
+
+
+def _safe_betas(lake: Lake) -> tuple[str, ...]:
+    lines = []
+    policies = lake.con.execute("select distinct reference_id from mart.beta_sensitivity order by 1").fetchall()
+    for (reference_id,) in policies:
+        shares = dict(
+            lake.con.execute(
+                "select beta, share_failing from mart.beta_sensitivity where reference_id = ?", [reference_id]
+            ).fetchall()
+        )
+        curve = ", ".join(f"{shares[beta]:.1%} at {beta:g}" for beta in _BETAS)
+        lines.append(f"beta, share of pairs on which the assumption fails under {reference_id[:8]}: {curve}")
+    return tuple(lines) or ("beta: nothing is scored yet; winnow score, then this line shows which beta is safe",)
