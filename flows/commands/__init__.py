@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from flows.commands import curate, diagnose, doctor, export, ingest, run, schedule, workspace
+from flows.commands import curate, diagnose, doctor, export, ingest, run, schedule, train, workspace
 
 
 def register_all(app: typer.Typer) -> None:
     """Add every command; each module of this package has a ``register``."""
-    for module in (workspace, ingest, run, schedule, doctor, diagnose, curate, export):
+    for module in (workspace, ingest, run, schedule, doctor, diagnose, curate, export, train):
         module.register(app)
