@@ -1,0 +1,159 @@
+"""A vLLM pooling model that returns log-probs of given tokens: the LM head runs once a step, over all requests' rows.
+
+It is any causal language model of vLLM with another pooler, registered through vLLM's public plug point; only a handful
+of numbers leave the device for each request. What to score comes with the request, in ``PoolingParams.extra_kwargs``:
+``start`` (row that predicts the first target), ``targets`` (int32 bytes) and ``points`` (int32 bytes of row, token).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from vllm import ModelRegistry
+from vllm.model_executor.layers.pooler.abstract import Pooler
+from vllm.model_executor.models.interfaces_base import VllmModelForPooling
+
+from curation.scoring.engine import Projection
+from curation.scoring.lm_head import token_logps
+
+ARCHITECTURE_VARIABLE = "WINNOW_VLLM_ARCHITECTURE"
+"""Environment variable that names the architecture to register, for vLLM's own worker processes."""
+
+HEAD_SIZE = 2
+"""Numbers before a request's points: the first row that was served, and the sum of log-probs."""
+
+_PREFIX = "WinnowScored"
+
+
+class LogpsPooler(Pooler):
+    """Sum of the targets' log-probs, the points' log-probs and, if asked for, the last token's projected state."""
+
+    def __init__(self, model: Any, *, vocab_size: int, hidden_size: int, has_embedding: bool) -> None:
+        super().__init__()
+        self._logits_of: Any = model.compute_logits  # a bound method, so that the model is no submodule of its pooler
+        self._vocab_size = vocab_size
+        self._projection = torch.from_numpy(Projection.of(hidden_size).matrix) if has_embedding else None
+
+    def get_supported_tasks(self) -> set[Any]:
+        """The task under which vLLM runs it."""
+        return {"classify"}
+
+    def forward(self, hidden_states: Tensor, pooling_metadata: Any) -> list[Tensor | None]:
+        """One vector for each request that is done: first row, sum, points, embedding. float64 on the device."""
+        cursor = pooling_metadata.get_pooling_cursor()
+        chunks = _chunks(pooling_metadata, cursor)
+        values = self._logps(hidden_states, chunks)
+        out: list[Tensor | None] = []
+        offset = 0
+        for chunk, is_done in zip(chunks, cursor.finished_mask, strict=True):
+            part = values[offset : offset + chunk.num_rows]
+            offset += chunk.num_rows
+            num_targets = len(chunk.targets)
+            vector = part.new_full((HEAD_SIZE + chunk.num_points,), 0.0)
+            vector[1] = part[:num_targets].sum()
+            vector[HEAD_SIZE + chunk.point_numbers] = part[num_targets:]
+            chunk.state.hidden_states_cache.append(vector)
+            out.append(self._finish(chunk, hidden_states) if is_done else None)
+        return out
+
+    def _logps(self, hidden_states: Tensor, chunks: list[_Chunk]) -> Tensor:
+        rows = np.concatenate([chunk.rows for chunk in chunks]) if chunks else np.empty(0, dtype=np.int64)
+        targets = np.concatenate([chunk.tokens for chunk in chunks]) if chunks else rows
+        device = hidden_states.device
+        index = torch.from_numpy(rows).to(device, non_blocking=True)
+        token_ids = torch.from_numpy(targets).to(device, non_blocking=True)
+        return token_logps(hidden_states[index], token_ids, self._logits_of, vocab_size=self._vocab_size).double()
+
+    def _finish(self, chunk: _Chunk, hidden_states: Tensor) -> Tensor:
+        first_row = chunk.state.hidden_states_cache[0]
+        total: Tensor = torch.stack(chunk.state.hidden_states_cache[1:]).sum(0)
+        chunk.state.clean()
+        total[0] = first_row
+        total[HEAD_SIZE:][chunk.lost_points(first_row)] = float("nan")
+        if self._projection is None:
+            return total
+        self._projection = self._projection.to(hidden_states.device)
+        return torch.cat([total, (hidden_states[chunk.last].float() @ self._projection).double()])
+
+
+class _Chunk:
+    """The part of one request that is computed in this step.
+
+    ``state.hidden_states_cache`` holds the first row that was computed, then a vector for each chunk so far.
+    """
+
+    def __init__(self, what: dict[str, Any], state: Any, *, offset: int, begin: int, end: int) -> None:
+        start = int(what.get("start", 0))
+        targets = np.frombuffer(what.get("targets", b""), dtype=np.int32).astype(np.int64)
+        points = np.frombuffer(what.get("points", b""), dtype=np.int32).astype(np.int64).reshape(-1, 2)
+        low, high = max(start, begin), min(end, start + len(targets))
+        mine = (points[:, 0] >= begin) & (points[:, 0] < end)
+        self.state = state
+        self.targets = targets[low - start : max(high, low) - start]
+        self.tokens = np.concatenate([self.targets, points[mine, 1]])
+        self.rows = np.concatenate([np.arange(low, max(high, low)), points[mine, 0]]) - begin + offset
+        self.num_rows = len(self.rows)
+        self.num_points = len(points)
+        self.point_numbers = np.flatnonzero(mine)
+        self.last = offset + end - begin - 1
+        self._point_rows = points[:, 0]
+
+    def lost_points(self, first_row: int) -> np.ndarray:
+        """Which points lie in rows that came from the cache."""
+        return np.flatnonzero(self._point_rows < first_row)
+
+
+def _chunks(metadata: Any, cursor: Any) -> list[_Chunk]:
+    scheduled = cursor.num_scheduled_tokens_cpu.tolist()
+    ends = cursor.seq_lens_cpu.tolist()
+    chunks = []
+    offset = 0
+    for params, state, size, end in zip(metadata.pooling_params, metadata.pooling_states, scheduled, ends, strict=True):
+        begin = end - size
+        _begin_or_go_on(state, begin, end)
+        chunks.append(_Chunk(params.extra_kwargs or {}, state, offset=offset, begin=begin, end=end))
+        offset += size
+    return chunks
+
+
+def _begin_or_go_on(state: Any, begin: int, end: int) -> None:
+    """Forget what a preempted request had computed before it was started again."""
+    if getattr(state, "winnow_end", None) != begin:
+        state.hidden_states_cache.clear()
+        state.hidden_states_cache.append(begin)
+    state.winnow_end = end
+
+
+def scored_architecture(architecture: str) -> str:
+    """Name under which an architecture with this pooler is registered."""
+    return f"{_PREFIX}{architecture}"
+
+
+def register() -> None:
+    """vLLM plug point: register the architecture that the environment names, if it names one."""
+    architecture = os.environ.get(ARCHITECTURE_VARIABLE)
+    if architecture:
+        base = ModelRegistry.models[architecture].load_model_cls()
+        ModelRegistry.register_model(scored_architecture(architecture), _scored_class(base))
+
+
+def _scored_class(base: type) -> type:
+    """The given vLLM model class as a pooling model."""
+
+    def __init__(self: Any, *, vllm_config: Any, prefix: str = "") -> None:  # noqa: N807
+        base.__init__(self, vllm_config=vllm_config, prefix=prefix)  # type: ignore[misc]
+        config = vllm_config.model_config
+        self.pooler = LogpsPooler(
+            self,
+            vocab_size=config.get_vocab_size(),
+            hidden_size=config.get_hidden_size(),
+            has_embedding=os.environ.get("WINNOW_VLLM_EMBEDDINGS") == "1",
+        )
+
+    return type(
+        f"{_PREFIX}{base.__name__}", (base, VllmModelForPooling), {"__init__": __init__, "is_pooling_model": True}
+    )

@@ -1,0 +1,174 @@
+"""vLLM inside this process: quiet, local, started quickly and shut down without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from curation.scoring.policy import ReferencePolicy, read_config
+from curation.scoring.settings import ScoringSettings
+from schemas.errors import EngineError
+
+CPU_BLOCK_SIZE = 32
+"""Tokens in a cache block on a CPU: the smallest that its kernels are made for, so that most of a prompt is shared."""
+
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process, so that one exit ends everything
+    "VLLM_HOST_IP": "127.0.0.1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # for the one token that it insists on generating; no row is computed for it
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding would stay after the engine is gone
+    "DO_NOT_TRACK": "1",
+    "GLOO_SOCKET_IFNAME": "lo",
+}
+_CPU_CACHE_BYTES = 1 << 29
+_CPU_BATCH_TOKENS = 4096
+_MAX_SEQUENCES = 256
+
+
+def vllm_version() -> str | None:
+    """Version of the installed vLLM, or None."""
+    for package in ("vllm", "vllm-cpu"):
+        with contextlib.suppress(PackageNotFoundError):
+            return version(package)
+    return None
+
+
+def prepare_environment() -> None:
+    """Set what vLLM reads when it is imported; a value that is already set is left."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) -> Any:
+    """A ``vllm.LLM`` of the policy.
+
+    Args:
+        policy: what to load.
+        settings: how.
+        options: further arguments of ``LLM``, which win.
+
+    Raises:
+        EngineError: vLLM cannot load the model, or there is too little memory.
+    """
+    prepare_environment()
+    with quiet():
+        from vllm import LLM
+
+        arguments: dict[str, Any] = {
+            "model": str(policy.folder),
+            "dtype": settings.dtype,
+            "max_model_len": policy.max_length + 1,  # it insists on room for one generated token
+            "skip_tokenizer_init": True,
+            "trust_remote_code": policy.trust_remote_code,
+            "load_format": "safetensors",
+            "quantization": settings.quantization,
+            "enable_prefix_caching": True,
+            "disable_log_stats": True,
+            "seed": 0,
+            "max_num_seqs": _MAX_SEQUENCES,
+            "tensor_parallel_size": settings.tensor_parallel_size,
+            **(_gpu_options(settings) if torch.cuda.is_available() else _cpu_options(policy, settings)),
+            **options,
+        }
+        try:
+            return LLM(**arguments)
+        except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
+            shut_down(None)
+            raise EngineError(
+                f"vLLM cannot load {policy.model}: {first_line(error)}", mend="try --engine transformers"
+            ) from error
+
+
+def _gpu_options(settings: ScoringSettings) -> dict[str, Any]:
+    options: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory_utilization}
+    if settings.batch_tokens is not None:
+        options["max_num_batched_tokens"] = settings.batch_tokens
+    return options
+
+
+def _cpu_options(policy: ReferencePolicy, settings: ScoringSettings) -> dict[str, Any]:
+    return {
+        "enforce_eager": True,
+        "block_size": CPU_BLOCK_SIZE,
+        "kv_cache_memory_bytes": max(_CPU_CACHE_BYTES, 4 * policy.max_length * _cache_bytes_per_token(policy)),
+        "max_num_batched_tokens": settings.batch_tokens or _CPU_BATCH_TOKENS,
+        "enable_chunked_prefill": True,
+    }
+
+
+def _cache_bytes_per_token(policy: ReferencePolicy) -> int:
+    config = read_config(policy.folder)
+    config = config.get("text_config", config)
+    heads = config.get("num_key_value_heads") or config.get("num_attention_heads") or 1
+    size = config.get("head_dim") or config.get("hidden_size", 0) // (config.get("num_attention_heads") or 1)
+    return int(2 * 4 * config.get("num_hidden_layers", 1) * heads * size)
+
+
+def shut_down(llm: Any) -> None:
+    """End the engine, give its memory back, and undo what vLLM changed in this process."""
+    with quiet():
+        if llm is not None:
+            llm.llm_engine.engine_core.shutdown()
+        del llm
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        cleanup_dist_env_and_memory()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    for module, name in (
+        (torch, "set_num_threads"),
+        (torch.accelerator, "synchronize"),
+        (torch.accelerator, "empty_cache"),
+    ):
+        setattr(module, name, _ORIGINALS[name])
+
+
+_ORIGINALS = {
+    "set_num_threads": torch.set_num_threads,
+    "synchronize": torch.accelerator.synchronize,
+    "empty_cache": torch.accelerator.empty_cache,
+}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep vLLM's start-up and shutdown lines from the user's terminal; errors are raised, not printed."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with _no_native_stderr(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+@contextlib.contextmanager
+def _no_native_stderr() -> Iterator[None]:
+    """Send file descriptor 2 to nowhere: C++ libraries and progress bars write to it directly."""
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's text, or its kind where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
