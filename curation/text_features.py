@@ -29,7 +29,7 @@ _REFUSAL = "|".join(
     ]
 )
 
-_TRUNCATED_MIN_CHARS = 80
+_CUT_OFF_MIN_CHARS = 80
 _SENTENCE_END = r"""[.!?…。！？؟।:;][\s"'”’»)\]*_`]*$"""
 _CODE_FENCE = "```"
 
@@ -59,7 +59,7 @@ def _response_features(responses: pl.DataFrame, prompts: pl.DataFrame) -> pl.Dat
         num_chars=text.str.len_chars().cast(pl.Int32),
         is_empty=stripped == "",
         is_refusal=_is_refusal(text),
-        is_truncated=_is_truncated(stripped),
+        is_cut_off=_is_cut_off(stripped),
         language=languages(responses["text"]),
     )
     known = flagged.join(asked, on="prompt_id", how="left", maintain_order="left")
@@ -68,7 +68,7 @@ def _response_features(responses: pl.DataFrame, prompts: pl.DataFrame) -> pl.Dat
         "num_chars",
         "is_empty",
         "is_refusal",
-        "is_truncated",
+        "is_cut_off",
         "language",
         is_language_mismatch=pl.col("language") != pl.col("prompt_language"),
     )
@@ -94,7 +94,7 @@ def _is_refusal(text: pl.Expr) -> pl.Expr:
     return head.str.replace_all(r"\s+", " ").str.contains(_REFUSAL)
 
 
-def _is_truncated(stripped: pl.Expr) -> pl.Expr:
+def _is_cut_off(stripped: pl.Expr) -> pl.Expr:
     """Whether a text stops in the middle: an open code fence, or no end of a sentence after one that had an end.
 
     Lists, verse and names often end without a full stop, so the last line has to be a long one, and an earlier sentence
@@ -102,7 +102,7 @@ def _is_truncated(stripped: pl.Expr) -> pl.Expr:
     """
     last_line = stripped.str.extract(r"([^\n]*)$")
     is_open = stripped.str.count_matches(_CODE_FENCE, literal=True) % 2 == 1
-    is_prose = (stripped.str.len_chars() >= _TRUNCATED_MIN_CHARS) & stripped.str.contains(r"[.!?]\s+\S")
+    is_prose = (stripped.str.len_chars() >= _CUT_OFF_MIN_CHARS) & stripped.str.contains(r"[.!?]\s+\S")
     stops = ~stripped.str.contains(_SENTENCE_END) & last_line.str.contains(r"[\p{L}\p{N},(\-–—]$")
     return is_open | (is_prose & stops & (last_line.str.count_matches(r"\S+") >= 5))
 

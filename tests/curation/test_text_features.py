@@ -53,15 +53,15 @@ def test_emptiness_and_length() -> None:
     assert flags("näher 漢")["num_chars"] == 7
 
 
-def test_truncation() -> None:
+def test_a_text_that_stops_in_the_middle() -> None:
     prose = "The harbour lies to the west of the town. It was built by fishermen in the year 1840"
-    assert flags(prose + " and then the")["is_truncated"] is True
-    assert flags(prose + ".")["is_truncated"] is False
-    assert flags(prose + '."')["is_truncated"] is False
-    assert flags("Run this:\n```python\nprint(1)")["is_truncated"] is True
-    assert flags("Run this:\n```python\nprint(1)\n```")["is_truncated"] is False
+    assert flags(prose + " and then the")["is_cut_off"] is True
+    assert flags(prose + ".")["is_cut_off"] is False
+    assert flags(prose + '."')["is_cut_off"] is False
+    assert flags("Run this:\n```python\nprint(1)")["is_cut_off"] is True
+    assert flags("Run this:\n```python\nprint(1)\n```")["is_cut_off"] is False
     assert (
-        flags("Here is a list. It has two items that matter most to the people:\n- bread\n- milk")["is_truncated"]
+        flags("Here is a list. It has two items that matter most to the people:\n- bread\n- milk")["is_cut_off"]
         is False
     )
 
