@@ -4,7 +4,7 @@
 -- chosen_logps [nats]: of the trained policy
 -- rejected_logps [nats]: of the trained policy
 -- policy_margin [nats]: chosen_logps - rejected_logps
--- reference_margin [nats]: as exported
+-- reference_margin [nats]: as exported; NULL where the export has no reference log-probs
 -- is_undesirable: reference_margin < policy_margin < 0
 create table raw.training_margins (
     training_run_id varchar not null,
@@ -12,6 +12,6 @@ create table raw.training_margins (
     chosen_logps double not null,
     rejected_logps double not null,
     policy_margin double not null,
-    reference_margin double not null,
+    reference_margin double,
     is_undesirable boolean not null
 );

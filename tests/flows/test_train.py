@@ -1,0 +1,83 @@
+"""The train stage: a checkpoint that loads, its run in the lake, and nothing written twice."""
+
+# ruff: noqa: F811
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from flows.stages.train import train
+from flows.workspace import Workspace
+from schemas.errors import ConfigError, ExportError
+from tests.training.conftest import hh_export, hh_rows, tiny_en, tokenizer  # noqa: F401
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "winnow.toml").write_text(
+        "[train]\nlearning_rate = 5e-4\nbatch_size = 4\ntoken_budget = 600\nreport_to = []\nlr_schedule = 'constant'\n"
+    )
+    return Workspace.create(tmp_path / "w")
+
+
+def test_trains_writes_the_lake_and_a_model_that_loads(
+    workspace: Workspace,
+    hh_export: Path,
+    tiny_en: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    report = train(workspace, export=hh_export, objective="dpo", max_steps=3)
+    assert "Loading weights" not in capfd.readouterr().err.rpartition("encode")[2]
+    before, after = report.facts["metrics"]["before"], report.facts["metrics"]["after"]
+    assert before["relative_accuracy"] < 1
+    assert before["loss"] == pytest.approx(0.6931, abs=1e-3)
+    assert after["loss"] != before["loss"]
+    assert report.facts["num_steps"] == 3
+    assert "->" in report.lines[0]
+    with workspace.lake(read_only=True) as lake:
+        assert lake.frame("select objective, export_id from raw.training_runs").rows() == [
+            ("dpo", json.loads((hh_export / "manifest.json").read_text())["export_id"])
+        ]
+        margins = lake.frame("select * from raw.training_margins")
+        assert len(margins) == 8
+        share = lake.value("select avg((policy_margin > 0)::int) from raw.training_margins")
+        assert share == pytest.approx(after["absolute_accuracy"])
+        steps = lake.frame("select distinct step, phase from raw.training_metrics order by all").rows()
+        assert steps == [(0, "eval"), (1, "train"), (2, "train"), (3, "eval"), (3, "train")]
+        message = lake.value("select commit_message from ducklake_snapshots('lake') order by snapshot_id desc limit 1")
+        assert message == report.run_id
+    model = AutoModelForCausalLM.from_pretrained(report.facts["checkpoint"], dtype=torch.float32)
+    start = AutoModelForCausalLM.from_pretrained(tiny_en, dtype=torch.float32)
+    assert not torch.equal(model.lm_head.weight, start.lm_head.weight)
+    card = (Path(report.facts["checkpoint"]) / "README.md").read_text()
+    assert "dpo" in card
+    assert report.facts["export_id"] in card
+
+
+def test_a_second_call_writes_nothing(workspace: Workspace, hh_export: Path) -> None:
+    first = train(workspace, export=hh_export, objective="cpo", max_steps=1)
+    with workspace.lake(read_only=True) as lake:
+        snapshot = lake.snapshot_id()
+    second = train(workspace, export=hh_export, objective="cpo", max_steps=1)
+    assert second.run_id is None
+    assert second.facts["metrics"] == first.facts["metrics"]
+    assert "nothing new" in second.lines[0]
+    with workspace.lake(read_only=True) as lake:
+        assert lake.snapshot_id() == snapshot
+    other = train(workspace, export=hh_export, objective="cpo_clip", max_steps=1)
+    assert other.run_id is not None
+
+
+def test_without_an_export_says_what_to_do(workspace: Workspace) -> None:
+    with pytest.raises(ExportError, match="winnow export"):
+        train(workspace)
+
+
+def test_a_parameter_of_another_objective_is_refused(workspace: Workspace, hh_export: Path) -> None:
+    with pytest.raises(ConfigError, match="label_noise has no meaning for objective dpo"):
+        train(workspace, export=hh_export, objective="dpo", label_noise=0.1)

@@ -1,0 +1,215 @@
+"""An export's pairs as token ids: one flat array of tokens, and per pair the sequences that it uses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.errors import TrainingError
+from schemas.tokens import Template, Tokenizer, encode_group
+
+Truncation = Literal["drop", "left"]
+Advance = Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """N pairs over S distinct token sequences. A prompt's or response's tokens are stored once.
+
+    Attributes:
+        tokens: ids of all sequences, end to end. Shape (T,).
+        offsets: where each sequence begins. Shape (S + 1,).
+        prompt, chosen, rejected: sequence of each pair. Shape (N,).
+        chosen_cut, rejected_cut: tokens dropped from the left of the prompt in front of that response. Shape (N,).
+        reference_chosen_logps, reference_rejected_logps: nats, NaN where the export has none. Shape (N,).
+        weight: > 0. Shape (N,).
+        soft_label: 1 where the export has none. Shape (N,).
+        pair_id, criterion, source, objective: as exported; objective is "" where not routed. Shape (N,).
+        num_too_long: pairs that were dropped because they exceed the longest length.
+        num_weightless: pairs that were dropped because their weight is 0.
+    """
+
+    tokens: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    prompt: NDArray[np.int64]
+    chosen: NDArray[np.int64]
+    rejected: NDArray[np.int64]
+    chosen_cut: NDArray[np.int64]
+    rejected_cut: NDArray[np.int64]
+    reference_chosen_logps: NDArray[np.float64]
+    reference_rejected_logps: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    soft_label: NDArray[np.float64]
+    pair_id: NDArray[np.object_]
+    criterion: NDArray[np.object_]
+    source: NDArray[np.object_]
+    objective: NDArray[np.object_]
+    num_too_long: int = 0
+    num_weightless: int = 0
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    def sequence(self, index: int, cut: int = 0) -> NDArray[np.int32]:
+        """Token ids of a sequence without its first ``cut``."""
+        return self.tokens[self.offsets[index] + cut : self.offsets[index + 1]]
+
+    def lengths(self, sequence: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of tokens of each of the given sequences."""
+        return self.offsets[sequence + 1] - self.offsets[sequence]
+
+    @property
+    def shared_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each pair with its prompt counted once. Shape (N,)."""
+        return self.lengths(self.prompt) + self.lengths(self.chosen) + self.lengths(self.rejected)
+
+    def take(self, rows: NDArray[np.int64]) -> EncodedPairs:
+        """The given pairs, over the same tokens."""
+        picked = {name: getattr(self, name)[rows] for name in _PER_PAIR}
+        return EncodedPairs(tokens=self.tokens, offsets=self.offsets, **picked)
+
+
+_PER_PAIR = (
+    "prompt",
+    "chosen",
+    "rejected",
+    "chosen_cut",
+    "rejected_cut",
+    "reference_chosen_logps",
+    "reference_rejected_logps",
+    "weight",
+    "soft_label",
+    "pair_id",
+    "criterion",
+    "source",
+    "objective",
+)
+
+
+def encode_pairs(
+    table: pa.Table,
+    tokenizer: Tokenizer,
+    *,
+    template: Template = "auto",
+    max_length: int | None = None,
+    truncate: Truncation = "drop",
+    advance: Advance | None = None,
+) -> EncodedPairs:
+    """Turn an export's rows into tokens; every prompt is tokenized once with all of its responses.
+
+    Args:
+        table: columns of :data:`training.export_folder.COLUMNS`.
+        tokenizer: of the policy.
+        template: as the scorer used it.
+        max_length: most tokens of a prompt with one response; None for no limit.
+        truncate: whether a longer pair is dropped and counted, or its prompt cut from the left.
+        advance: called with (rows done, note) as encoding goes on.
+
+    Raises:
+        TokenError: a conversation cannot be tokenized.
+        TrainingError: a weight or soft label is out of range.
+    """
+    store = _Store()
+    rows = {name: np.zeros(table.num_rows, dtype=np.int64) for name in ("prompt", "chosen", "rejected")}
+    for prompt, members, texts in _groups(table):
+        group = encode_group(tokenizer, json.loads(prompt), list(texts), template=template)
+        prompt_at = store.add(group.prompt_ids)
+        response_at = {text: store.add(ids) for text, ids in zip(texts, group.response_ids, strict=True)}
+        for row, chosen, rejected in members:
+            rows["prompt"][row] = prompt_at
+            rows["chosen"][row] = response_at[chosen]
+            rows["rejected"][row] = response_at[rejected]
+        if advance is not None:
+            advance(len(members), "")
+    whole = EncodedPairs(
+        tokens=np.concatenate(store.sequences) if store.sequences else np.zeros(0, np.int32),
+        offsets=np.cumsum([0, *(len(each) for each in store.sequences)], dtype=np.int64),
+        chosen_cut=np.zeros(table.num_rows, np.int64),
+        rejected_cut=np.zeros(table.num_rows, np.int64),
+        num_too_long=0,
+        num_weightless=0,
+        **rows,
+        **_columns(table),
+    )
+    return _fit(whole, max_length, truncate)
+
+
+class _Store:
+    def __init__(self) -> None:
+        self.sequences: list[NDArray[np.int32]] = []
+
+    def add(self, ids: Sequence[int]) -> int:
+        self.sequences.append(np.asarray(ids, dtype=np.int32))
+        return len(self.sequences) - 1
+
+
+_Member = tuple[int, str, str]
+
+
+def _groups(table: pa.Table) -> Iterator[tuple[str, list[_Member], dict[str, None]]]:
+    """Each prompt with its rows (number, chosen, rejected) and its distinct responses, in order of appearance."""
+    members: dict[str, list[_Member]] = {}
+    prompts = table.column("prompt").to_pylist()
+    chosen, rejected = table.column("chosen").to_pylist(), table.column("rejected").to_pylist()
+    for row, prompt in enumerate(prompts):
+        members.setdefault(prompt, []).append((row, chosen[row], rejected[row]))
+    for prompt, found in members.items():
+        yield prompt, found, dict.fromkeys(text for member in found for text in member[1:])
+
+
+def _columns(table: pa.Table) -> dict[str, NDArray]:
+    def numbers(name: str, missing: float) -> NDArray[np.float64]:
+        return table.column(name).fill_null(missing).to_numpy().astype(np.float64)
+
+    columns: dict[str, NDArray] = {
+        "reference_chosen_logps": numbers("reference_chosen_logps", float("nan")),
+        "reference_rejected_logps": numbers("reference_rejected_logps", float("nan")),
+        "weight": numbers("weight", 1.0),
+        "soft_label": numbers("soft_label", 1.0),
+    }
+    for name in ("pair_id", "criterion", "source", "objective"):
+        columns[name] = np.asarray(table.column(name).fill_null("").to_pylist(), dtype=object)
+    _check_range(columns, "weight", (columns["weight"] >= 0) & np.isfinite(columns["weight"]), ">= 0 and finite")
+    _check_range(columns, "soft_label", (columns["soft_label"] >= 0) & (columns["soft_label"] <= 1), "in [0, 1]")
+    return columns
+
+
+def _check_range(columns: dict[str, NDArray], name: str, good: NDArray[np.bool_], rule: str) -> None:
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        raise TrainingError(
+            f"pair {columns['pair_id'][row]}: {name} is {columns[name][row]}, must be {rule}",
+            mend="mend the curation rule that gave it and export again",
+        )
+
+
+def _fit(pairs: EncodedPairs, max_length: int | None, truncate: Truncation) -> EncodedPairs:
+    """Drop pairs without weight; drop or cut those that are too long."""
+    keep = pairs.weight > 0
+    num_weightless = int((~keep).sum())
+    cuts = {"chosen_cut": pairs.chosen_cut, "rejected_cut": pairs.rejected_cut}
+    if max_length is not None:
+        prompt = pairs.lengths(pairs.prompt)
+        for name, response in (("chosen_cut", pairs.chosen), ("rejected_cut", pairs.rejected)):
+            cuts[name] = np.maximum(prompt + pairs.lengths(response) - max_length, 0)
+        longest = np.maximum(cuts["chosen_cut"], cuts["rejected_cut"])
+        fits = longest < prompt if truncate == "left" else longest == 0
+    else:
+        fits = np.ones(len(pairs), dtype=bool)
+    num_too_long = int((keep & ~fits).sum())
+    rows = np.flatnonzero(keep & fits)
+    picked = {name: getattr(pairs, name)[rows] for name in _PER_PAIR}
+    picked.update({name: cut[rows] for name, cut in cuts.items()})
+    return EncodedPairs(
+        tokens=pairs.tokens,
+        offsets=pairs.offsets,
+        num_too_long=num_too_long,
+        num_weightless=num_weightless,
+        **picked,
+    )

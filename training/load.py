@@ -1,0 +1,105 @@
+"""Finding and loading a policy: its folder, tokenizer and weights, with one clear line for what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from schemas.errors import ModelError, TrainingError
+from schemas.model_identity import chat_template_hash, tokenizer_hash
+from training.export_folder import ExportFolder
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def model_folder(model: str, *, revision: str | None = None) -> Path:
+    """Folder of a model that is given by path or Hub id; a Hub id is downloaded when it is not in the cache.
+
+    Raises:
+        ModelError: there is no such folder and no such model.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file() and not (path / "adapter_config.json").is_file():
+            raise ModelError(f"{path} holds no config.json", mend="give the folder of a transformers model")
+        return path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"there is no model {model!r}, neither a folder nor on the Hub: {str(error).splitlines()[0]}",
+            mend="give the path of a model folder",
+        ) from error
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model folder.
+
+    Raises:
+        ModelError: it has none that can be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{folder} holds no tokenizer that can be read: {str(error).strip().splitlines()[0]}",
+            mend="copy tokenizer.json and tokenizer_config.json of the base model into it",
+        ) from error
+
+
+def check_tokenizer(tokenizer: Any, export: ExportFolder) -> None:
+    """Refuse another tokenizer or chat template than the scorer's: the log-probs of the export would not fit.
+
+    Raises:
+        TrainingError: they differ.
+    """
+    reference = export.reference
+    if reference is None:
+        return
+    for what, expected, found in (
+        ("tokenizer", reference.get("tokenizer_hash"), tokenizer_hash(tokenizer)),
+        ("chat template", reference.get("chat_template_hash"), chat_template_hash(tokenizer)),
+    ):
+        if expected != found:
+            raise TrainingError(
+                f"the model's {what} is not the scorer's ({str(found)[:12]} and {str(expected)[:12]})",
+                mend="score again with this model: winnow score --model MODEL, then curate and export",
+            )
+
+
+def parameter_dtype(name: str) -> torch.dtype:
+    """``auto`` is bfloat16 on a GPU that has it and float32 elsewhere."""
+    if name != "auto":
+        return DTYPES[name]
+    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def load_policy(folder: Path, *, dtype: str, trust_remote_code: bool = False, quantization: Any = None) -> Any:
+    """A causal language model for training; weights from safetensors only.
+
+    Raises:
+        ModelError: the folder holds no causal language model that can be read.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=parameter_dtype(dtype),
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            quantization_config=quantization,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{folder} cannot be loaded as a causal language model: {str(error).strip().splitlines()[0]}",
+            mend="check config.json and the safetensors files",
+        ) from error

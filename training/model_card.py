@@ -1,0 +1,58 @@
+"""The card of a trained model: what it was trained from, on what, how, and with which result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_ROWS = (
+    ("loss", "loss", "nats"),
+    ("absolute_accuracy", "absolute accuracy, summed", "share"),
+    ("absolute_accuracy_mean", "absolute accuracy, per token", "share"),
+    ("relative_accuracy", "relative accuracy", "share"),
+    ("share_undesirable", "share in U (better than the reference, still wrong)", "share"),
+    ("share_reference_wrong", "reference favors the rejected", "share"),
+    ("share_turned", "of those, turned", "share"),
+    ("chosen_drift", "drift of the chosen", "nats"),
+    ("rejected_drift", "drift of the rejected", "nats"),
+    ("kl_chosen", "KL estimate on the chosen", "nats a token"),
+)
+
+
+def model_card(
+    *,
+    training_run_id: str,
+    model: str,
+    manifest: Mapping[str, Any],
+    loss: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    counts: Mapping[str, int],
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    library: str,
+) -> str:
+    """Markdown with the header that the Hub reads."""
+    rules = manifest.get("rules") or {}
+    header = f"---\nlibrary_name: {library}\npipeline_tag: text-generation\ntags: [winnow, preference-training]\n---\n"
+    parameters = ", ".join(f"{name} {value:g}" for name, value in loss["parameters"].items())
+    margins = "per token" if loss["length_normalized"] else "summed"
+    lines = [
+        header,
+        f"# {training_run_id}\n",
+        f"`{model}` trained on preference pairs by Winnow.\n",
+        f"- objective: `{loss['objective']}` ({parameters}; margins {margins}; SFT weight {loss['sft_weight']:g})",
+        f"- export: `{manifest['export_id']}` of curation run `{manifest.get('curation_run_id')}`",
+        f"- rules: `{rules.get('name')}` (SHA-256 `{str(rules.get('sha256'))[:12]}`)",
+        f"- pairs: {counts['train']:,} trained on, {counts['eval']:,} held out;"
+        f" {counts['too_long']:,} too long and {counts['weightless']:,} without weight were left out",
+        f"- steps: {counts['steps']:,}\n",
+        "| held-out pairs | before | after | unit |",
+        "|---|---:|---:|---|",
+    ]
+    for name, title, unit in _ROWS:
+        if name in after:
+            first = f"{before[name]:.4f}" if name in before else ""
+            lines.append(f"| {title} | {first} | {after[name]:.4f} | {unit} |")
+    lines += ["", "## Settings\n", "```json", json.dumps(settings, indent=1, sort_keys=True), "```", ""]
+    return "\n".join(lines)

@@ -1,0 +1,114 @@
+"""From a batch's log-probs and a resolved objective to the loss of each pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training import losses
+from training.objective_state import ObjectiveState
+from training.objectives import Objective
+from training.policy import PairLogps
+from training.settings import LossSettings
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Everything a loss may look at, float64. Shape (B,) each.
+
+    Attributes:
+        policy: log-probs of the model that is trained, with gradient.
+        reference_chosen_logps, reference_rejected_logps: nats; NaN where unknown.
+        soft_label: probability that the chosen response is the better one.
+    """
+
+    policy: PairLogps
+    reference_chosen_logps: Tensor
+    reference_rejected_logps: Tensor
+    soft_label: Tensor
+
+    @property
+    def reference_margin(self) -> Tensor:
+        """Summed margin of the reference policy."""
+        return self.reference_chosen_logps - self.reference_rejected_logps
+
+    def flipped(self) -> PairBatch:
+        """The same pairs with chosen and rejected exchanged."""
+        p = self.policy
+        return PairBatch(
+            PairLogps(p.rejected_logps, p.chosen_logps, p.rejected_num_tokens, p.chosen_num_tokens),
+            self.reference_rejected_logps,
+            self.reference_chosen_logps,
+            1 - self.soft_label,
+        )
+
+
+def pair_loss(batch: PairBatch, loss: LossSettings, state: ObjectiveState) -> Tensor:
+    """Loss of each pair: the objective, its expectation under the soft label, and the SFT term. Shape (B,)."""
+    value = _hard_loss(batch, loss, state)
+    if bool((batch.soft_label < 1).any()):
+        value = losses.mix_labels(value, _hard_loss(batch.flipped(), loss, state), batch.soft_label)
+    if loss.sft_weight > 0:
+        value = value + losses.sft_loss(batch.policy.chosen_logps_mean, sft_weight=loss.sft_weight)
+    return value
+
+
+def margins(batch: PairBatch, *, length_normalized: bool) -> tuple[Tensor, Tensor]:
+    """Policy and reference margin, summed or per token. Shape (B,) each."""
+    p = batch.policy
+    if not length_normalized:
+        return p.policy_margin, batch.reference_margin
+    w, r = p.chosen_num_tokens, p.rejected_num_tokens
+    policy = p.chosen_logps / w - p.rejected_logps / r
+    return policy, batch.reference_chosen_logps / w - batch.reference_rejected_logps / r
+
+
+def _hard_loss(batch: PairBatch, loss: LossSettings, state: ObjectiveState) -> Tensor:
+    """The objective as if every label were certain. Shape (B,)."""
+    policy = batch.policy
+    values = loss.parameters
+    d, r = margins(batch, length_normalized=loss.length_normalized)
+    match loss.objective:
+        case Objective.DPO | Objective.CDPO:
+            return losses.dpo_loss(d, r, **values)
+        case Objective.RDPO:
+            return losses.rdpo_loss(d, r, **values)
+        case Objective.ROPO:
+            return losses.ropo_loss(d, r, **values)
+        case Objective.CPO:
+            return losses.cpo_loss(d, r, **values)
+        case Objective.CPO_CLIP:
+            return losses.cpo_clip_loss(d, r, **values)
+        case Objective.CPO_REFERENCE:
+            w_mean = batch.reference_chosen_logps / policy.chosen_num_tokens
+            l_mean = batch.reference_rejected_logps / policy.rejected_num_tokens
+            return losses.cpo_reference_loss(d, r, w_mean, l_mean, **values)
+        case Objective.CPO_LAGRANGIAN:
+            beta, gamma = values["beta"], values["gamma"]
+            return losses.cpo_lagrangian_loss(d, r, beta=beta, gamma=gamma, multiplier=state.multiplier)
+        case Objective.IPO:
+            return losses.ipo_loss(d, r, **values)
+        case Objective.HINGE:
+            return losses.hinge_loss(d, r, **values)
+        case Objective.KTO:
+            chosen = policy.chosen_logps - batch.reference_chosen_logps
+            rejected = policy.rejected_logps - batch.reference_rejected_logps
+            return losses.kto_loss(chosen, rejected, state.kl, **values)
+        case Objective.ORPO:
+            return losses.orpo_loss(policy.chosen_logps_mean, policy.rejected_logps_mean, **values)
+        case Objective.SIMPO:
+            return losses.simpo_loss(policy.chosen_logps_mean, policy.rejected_logps_mean, **values)
+        case Objective.RRHF:
+            return losses.rrhf_ranking_loss(policy.chosen_logps_mean, policy.rejected_logps_mean)
+        case Objective.CPO_CONTRASTIVE:
+            return losses.logistic_loss(values["beta"] * d)
+
+
+def violation(batch: PairBatch, loss: LossSettings) -> Tensor:
+    """Constraint violation of each pair, nats, without gradient; 0 for objectives without a constraint."""
+    if loss.objective is not Objective.CPO_LAGRANGIAN:
+        return torch.zeros_like(batch.soft_label)
+    d, _ = margins(batch, length_normalized=loss.length_normalized)
+    return losses.constraint_violation(d.detach(), gamma=loss.parameters["gamma"])

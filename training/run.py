@@ -1,0 +1,334 @@
+"""One training run: an export and a model in, a model folder with a card and the figures out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+
+from schemas.errors import ConfigError, TrainingError
+from schemas.model_identity import weights_hash
+from training import checkpoints
+from training.data import EncodedPairs, encode_pairs
+from training.export_folder import ExportFolder
+from training.load import check_tokenizer, load_policy, load_tokenizer, model_folder
+from training.model_card import model_card
+from training.monitor import PairScores
+from training.objectives import TRAITS, Objective
+from training.policy import ATTENTION, set_attention, supports_packing
+from training.quiet import quiet_libraries
+from training.settings import LossSettings, TrainSettings
+from training.trainer import PairTrainer
+
+Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int, str], None]]]
+"""``progress(description, total, unit)`` gives a context whose function takes (steps done, note)."""
+
+VERSION = 1
+"""Raised when the same settings would give other weights than before."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a run will do, before anything is loaded.
+
+    Attributes:
+        training_run_id: hash of everything that decides the result, after the objective's name.
+        export: what it trains on.
+        model: name as given, and its folder.
+        loss: the resolved objective.
+        settings: how.
+    """
+
+    training_run_id: str
+    export: ExportFolder
+    model: str
+    folder: Path
+    is_reference: bool
+    loss: LossSettings
+    settings: TrainSettings
+
+    @classmethod
+    def make(
+        cls, export: ExportFolder, settings: TrainSettings, *, model: str | None = None, objective: str | None = None
+    ) -> TrainingPlan:
+        """Fill in what was left open.
+
+        Raises:
+            TrainingError: no model is known, or the objective is not.
+            ModelError: the model is not there.
+        """
+        reference = export.reference
+        name = model or (str(reference["model"]) if reference else None)
+        if name is None:
+            raise TrainingError("the export names no reference policy to start from", mend="give --model")
+        chosen = objective or settings.objective or export.rules.get("objective") or Objective.DPO
+        try:
+            known = Objective(chosen)
+        except ValueError as error:
+            raise TrainingError(
+                f"there is no objective {chosen!r}", mend=f"choose one of {', '.join(Objective)}"
+            ) from error
+        settings = _with_objective(settings, known)
+        loss = LossSettings.resolve(settings, known, rules_beta=export.rules.get("beta"))
+        same = reference is not None and (model is None or model == reference["model"])
+        folder = model_folder(name, revision=reference.get("revision") if reference and same else None)
+        weights = weights_hash(folder)
+        identity = {
+            "version": VERSION,
+            "export_id": export.export_id,
+            "weights": weights,
+            "loss": loss.as_json(),
+            "settings": _deciding(settings),
+        }
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        is_reference = reference is not None and weights == reference.get("weights_hash")
+        return cls(f"{known.value}-{digest}", export, name, folder, is_reference, loss, settings)
+
+
+def _with_objective(settings: TrainSettings, objective: Objective) -> TrainSettings:
+    try:
+        return TrainSettings.model_validate({**settings.model_dump(), "objective": objective})
+    except ValidationError as error:
+        raise ConfigError(
+            f"train: {error.errors()[0]['msg']}", mend="leave the key out, or change objective"
+        ) from error
+
+
+_NOT_DECIDING = {"save_steps", "log_steps", "report_to", "slice_by", "eval_steps", "alarm", "check_pairs"}
+
+
+def _deciding(settings: TrainSettings) -> dict[str, Any]:
+    return settings.model_dump(mode="json", exclude=_NOT_DECIDING | {"check_tolerance"})
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run made.
+
+    Attributes:
+        checkpoint: the model folder.
+        before, after: metrics of the held-out pairs.
+        log_history: what was logged at which step.
+        eval_pairs, eval_scores: held-out pairs and their log-probs after training.
+        counts: pairs trained on, held out and left out; steps.
+    """
+
+    checkpoint: Path
+    before: dict[str, float]
+    after: dict[str, float]
+    log_history: list[dict[str, float]]
+    eval_pairs: EncodedPairs
+    eval_scores: PairScores
+    counts: dict[str, int]
+
+
+def run_training(plan: TrainingPlan, output: Path, *, progress: Progress) -> TrainingResult:
+    """Train, or go on where a killed run of the same plan stopped, and leave the model in ``output``.
+
+    Args:
+        plan: what to do.
+        output: the model folder to make; until it is whole, everything lies in a hidden folder beside it.
+        progress: makes a progress bar.
+
+    Raises:
+        TrainingError: the export does not fit the objective or the model, or the loss is not finite.
+    """
+    work = output.with_name(f".{output.name}.partial")
+    with quiet_libraries():
+        tokenizer = load_tokenizer(plan.folder, trust_remote_code=plan.settings.trust_remote_code)
+        check_tokenizer(tokenizer, plan.export)
+        train_pairs, eval_pairs = _encode(plan, tokenizer, progress)
+        check_objective(train_pairs, plan.loss)
+        trainer = make_trainer(plan, tokenizer, train_pairs, eval_pairs, work)
+        resume = checkpoints.newest(work)
+        trainer.args.eval_on_start = resume is None
+        with progress("train", trainer.num_steps, "steps") as advance:
+            trainer.add_callback(_StepProgress(advance))
+            trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+        scores = trainer.score(trainer.eval_pairs)
+        after = trainer.log_metrics_of(scores)
+        history = list(trainer.state.log_history)
+        before = _before(history)
+        counts = {
+            "train": len(train_pairs),
+            "eval": len(trainer.eval_pairs),
+            "too_long": train_pairs.num_too_long + eval_pairs.num_too_long,
+            "weightless": train_pairs.num_weightless + eval_pairs.num_weightless,
+            "steps": trainer.state.global_step,
+        }
+        card = model_card(
+            training_run_id=plan.training_run_id,
+            model=plan.model,
+            manifest=plan.export.manifest,
+            loss=plan.loss.as_json(),
+            settings=plan.settings.model_dump(mode="json"),
+            counts=counts,
+            before=before,
+            after=after,
+            library="transformers",
+        )
+        _publish(trainer, work, output, {"README.md": card, "winnow_metrics.json": _json(before, after)})
+    return TrainingResult(output, before, after, history, trainer.eval_pairs, scores, counts)
+
+
+def make_trainer(
+    plan: TrainingPlan, tokenizer: Any, pairs: EncodedPairs, eval_pairs: EncodedPairs, work: Path
+) -> PairTrainer:
+    """The trainer of a plan, with its model loaded."""
+    settings = plan.settings
+    model = load_policy(plan.folder, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
+    batching = settings.batching if supports_packing(model) else "padded"
+    set_attention(model, ATTENTION[batching])
+    trainer = PairTrainer(
+        model,
+        args=training_arguments(settings, work),
+        loss=plan.loss,
+        pairs=pairs,
+        eval_pairs=held_out(eval_pairs, settings.eval_pairs),
+        batch_size=settings.batch_size,
+        token_budget=settings.token_budget,
+        batching=batching,
+        tokenizer=tokenizer,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def training_arguments(settings: TrainSettings, output: Path) -> TrainingArguments:
+    """Our settings as those of ``transformers``."""
+    return TrainingArguments(
+        output_dir=str(output),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.lr_schedule,
+        warmup_steps=settings.warmup_share,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch_fused" if settings.optimizer == "adamw" else "adamw_bnb_8bit",
+        seed=settings.seed,
+        logging_steps=settings.log_steps,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=settings.save_steps,
+        eval_strategy="no" if settings.eval_steps is None else "steps",
+        eval_steps=settings.eval_steps,
+        report_to=list(settings.report_to),
+        disable_tqdm=True,
+        log_level="error",
+        remove_unused_columns=False,
+        gradient_checkpointing=settings.gradient_checkpointing != "off",
+        gradient_checkpointing_kwargs={
+            "use_reentrant": False,
+            "every_n_layers": 2 if settings.gradient_checkpointing == "selective" else 1,
+        },
+    )
+
+
+def held_out(pairs: EncodedPairs, limit: int) -> EncodedPairs:
+    """At most ``limit`` pairs (0 for all), evenly spaced, so that the choice does not depend on chance."""
+    if limit == 0 or len(pairs) <= limit:
+        return pairs
+    return pairs.take(np.linspace(0, len(pairs) - 1, limit).astype(np.int64))
+
+
+def check_objective(pairs: EncodedPairs, loss: LossSettings) -> None:
+    """Refuse pairs that the objective cannot use.
+
+    Raises:
+        TrainingError: there are no pairs, or reference log-probs are missing, or soft labels have no meaning.
+    """
+    traits = TRAITS[loss.objective]
+    if len(pairs) == 0:
+        raise TrainingError("the export has no pairs to train on", mend="loosen the rules or max_length")
+    missing = int(np.isnan(pairs.reference_chosen_logps + pairs.reference_rejected_logps).sum())
+    if traits.needs_reference and missing:
+        raise TrainingError(
+            f"{missing} pairs have no reference log-probs, which objective {loss.objective.value} needs",
+            mend="winnow score, then curate and export again",
+        )
+    soft = int((pairs.soft_label < 1).sum())
+    if soft and not traits.takes_soft_labels:
+        raise TrainingError(
+            f"{soft} pairs have a soft label, which has no meaning for objective {loss.objective.value}:"
+            f" {traits.soft_label_reason}",
+            mend="use cdpo, dpo or cpo, or rules without soft labels",
+        )
+
+
+def _encode(plan: TrainingPlan, tokenizer: Any, progress: Progress) -> tuple[EncodedPairs, EncodedPairs]:
+    reference = plan.export.reference or {}
+    settings = plan.settings
+    max_length = settings.max_length or reference.get("max_length")
+    truncate = settings.truncate or ("left" if str(reference.get("truncate")) == "left" else "drop")
+    tables = [plan.export.table(split) for split in ("train", "test")]
+    with progress("encode", sum(table.num_rows for table in tables), "pairs") as advance:
+        encoded = [
+            encode_pairs(
+                table,
+                tokenizer,
+                template=reference.get("template") or "auto",
+                max_length=max_length,
+                truncate=truncate,
+                advance=advance,
+            )
+            for table in tables
+        ]
+    return encoded[0], encoded[1]
+
+
+def _before(history: list[dict[str, float]]) -> dict[str, float]:
+    first = next((logs for logs in history if logs.get("step") == 0 and any(k.startswith("eval_") for k in logs)), {})
+    return {name.removeprefix("eval_"): value for name, value in first.items() if name.startswith("eval_")}
+
+
+def _json(before: dict[str, float], after: dict[str, float]) -> str:
+    return json.dumps({"before": before, "after": after}, indent=1)
+
+
+def _publish(trainer: PairTrainer, work: Path, output: Path, texts: dict[str, str]) -> None:
+    """Write the model beside the checkpoints, then give it its name in one step."""
+    if not trainer.is_world_process_zero():
+        return
+    final = work / "final"
+    trainer.save_model(str(final))
+    for name, text in texts.items():
+        (final / name).write_text(text, encoding="utf-8")
+    if (work / "runs").is_dir():
+        shutil.move(work / "runs", final / "runs")
+    if output.exists():
+        shutil.rmtree(output)
+    final.replace(output)
+    shutil.rmtree(work)
+
+
+class _StepProgress(TrainerCallback):
+    """Moves our progress bar."""
+
+    def __init__(self, advance: Callable[[int, str], None]) -> None:
+        self.advance = advance
+        self.note = ""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Jump over the steps that a resumed run has done."""
+        if state.global_step:
+            self.advance(state.global_step, "resumed")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """Take up the loss and accuracy."""
+        if logs and "loss" in logs and "absolute_accuracy" in logs:
+            self.note = f"loss {logs['loss']:.3f}, right {100 * logs['absolute_accuracy']:.0f} %"
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """One step on."""
+        self.advance(1, self.note)

@@ -1,0 +1,310 @@
+"""Preference training as a ``transformers.Trainer``: packs instead of batches, log-probs of the reference from file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from schemas.errors import TrainingError
+from training import checkpoints
+from training.data import EncodedPairs
+from training.monitor import PairScores, metrics
+from training.objective_loss import PairBatch, pair_loss, violation
+from training.objective_state import ObjectiveState
+from training.objectives import Objective
+from training.packing import Batching, Pack, pack_pairs
+from training.policy import PairLogps, pair_logps
+from training.settings import LossSettings
+
+
+class PairBatches(Sampler[list[int]]):
+    """Batches of pair numbers in random order; each process gets its part of the same global batch.
+
+    Args:
+        num_pairs: N. batch_size: pairs of a global batch. seed: of the order, together with the epoch.
+        rank, world: this process of how many.
+    """
+
+    def __init__(self, num_pairs: int, batch_size: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.num_pairs, self.batch_size, self.seed = num_pairs, batch_size, seed
+        self.rank, self.world = rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The order changes with the epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.num_pairs // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_pairs)
+        for begin in range(0, self.num_pairs, self.batch_size):
+            yield order[begin : begin + self.batch_size][self.rank :: self.world].tolist()
+
+
+class _Indices(Dataset[int]):
+    def __init__(self, num_pairs: int) -> None:
+        self.num_pairs = num_pairs
+
+    def __len__(self) -> int:
+        return self.num_pairs
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class _EpochLoader(DataLoader):
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+class PairTrainer(Trainer):
+    """Trains a policy on encoded pairs.
+
+    The loss of an optimizer step is the weighted sum of its pairs' losses over their total weight, whatever the number
+    of forward passes and processes it is computed in.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        args: TrainingArguments,
+        loss: LossSettings,
+        pairs: EncodedPairs,
+        eval_pairs: EncodedPairs,
+        batch_size: int,
+        token_budget: int,
+        batching: Batching,
+        tokenizer: Any = None,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        super().__init__(
+            model,
+            args,
+            train_dataset=_Indices(len(pairs)),
+            eval_dataset=_Indices(len(eval_pairs)),
+            processing_class=tokenizer,
+            callbacks=callbacks,
+        )
+        self.loss = loss
+        self.pairs, self.eval_pairs = pairs, eval_pairs
+        self.batch_size, self.token_budget, self.batching = batch_size, token_budget, batching
+        self.objective_state = ObjectiveState()
+        self.loss_is_scaled_for_ga = True
+        self._num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        self._step_scores: list[PairScores] = []
+        self._step_violation = 0.0
+        self._packs_of_step = 0
+
+    # Data
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Packs of the training pairs; not prepared by accelerate, as every process already takes its own part."""
+        batches = PairBatches(
+            len(self.pairs),
+            self.batch_size,
+            seed=self.args.seed,
+            rank=self.args.process_index,
+            world=self.args.world_size,
+        )
+        return _EpochLoader(_Indices(len(self.pairs)), batch_sampler=batches, collate_fn=self._collate)
+
+    def _collate(self, indices: list[int]) -> dict[str, Any]:
+        packs = pack_pairs(self.pairs, indices, token_budget=self.token_budget, batching=self.batching)
+        return {"packs": packs, "weight": float(self.pairs.weight[indices].sum())}
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
+        """Total weight of the step's pairs, over all processes. Shape ()."""
+        total = torch.tensor(sum(batch["weight"] for batch in batch_samples), dtype=torch.float64, device=device)
+        return self.accelerator.reduce(total, "sum")
+
+    # One step
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Forward and backward pass of every pack of a batch; gradients are exchanged with the last one."""
+        model.train()
+        total = torch.zeros((), dtype=torch.float64, device=self.args.device)
+        packs: list[Pack] = inputs["packs"]
+        self._packs_of_step = len(packs)
+        for number, pack in enumerate(packs):
+            last = number == len(packs) - 1
+            with torch.enable_grad(), _exchange(self.accelerator, model, last):
+                loss = self._weighted_loss(model, pack.to(self.args.device), num_items_in_batch)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        if num_items_in_batch is not None:
+            self._update_objective(float(num_items_in_batch))
+        return total.float()
+
+    def _update_objective(self, total_weight: float) -> None:
+        """Let the objective's state take in the step, summed over all processes."""
+        if self.loss.objective not in (Objective.CPO_LAGRANGIAN, Objective.KTO):
+            return
+        scores = join_scores(self._step_scores[-self._packs_of_step :])
+        drift = np.concatenate(
+            [
+                scores.chosen_logps - scores.reference_chosen_logps,
+                scores.rejected_logps - scores.reference_rejected_logps,
+            ]
+        )
+        sums = torch.tensor(
+            [self._step_violation, float(drift.sum()), float(len(drift))], dtype=torch.float64, device=self.args.device
+        )
+        violation_sum, drift_sum, count = self.accelerator.reduce(sums, "sum").tolist()
+        self._step_violation = 0.0
+        self.objective_state.update(
+            self.loss, mean_violation=violation_sum / total_weight, mean_logratio=drift_sum / count
+        )
+
+    def _weighted_loss(self, model: nn.Module, pack: Pack, total_weight: Any) -> Tensor:
+        policy = pair_logps(model, pack, unwrapped=self.accelerator.unwrap_model(model))
+        batch = self._batch(self.pairs, pack, policy)
+        losses = pair_loss(batch, self.loss, self.objective_state)
+        weight = _column(self.pairs.weight, pack)
+        self._keep(batch, pack, losses, weight)
+        return (losses * weight).sum() / total_weight * self.args.world_size
+
+    def _batch(self, pairs: EncodedPairs, pack: Pack, policy: PairLogps) -> PairBatch:
+        names = ("reference_chosen_logps", "reference_rejected_logps", "soft_label")
+        return PairBatch(policy, *(_column(getattr(pairs, name), pack) for name in names))
+
+    def _keep(self, batch: PairBatch, pack: Pack, losses: Tensor, weight: Tensor) -> None:
+        if not bool(torch.isfinite(losses).all()):
+            bad = self.pairs.pair_id[pack.pairs[~torch.isfinite(losses).cpu().numpy()]]
+            raise TrainingError(
+                f"the loss is not finite at step {self.state.global_step + 1} for pairs {', '.join(bad[:8])}",
+                mend="look at these pairs' log-probs, or lower learning_rate",
+            )
+        self._step_scores.append(_scores(batch, losses, weight))
+        self._step_violation += float((violation(batch, self.loss) * weight).sum())
+
+    # Evaluation
+
+    def score(
+        self, pairs: EncodedPairs, *, model: nn.Module | None = None, advance: Callable[[int, str], None] | None = None
+    ) -> PairScores:
+        """Log-probs and losses of pairs under the policy as it is now, in the pairs' order, on every process."""
+        chosen = self.model_wrapped if model is None else model
+        was_training = chosen.training
+        chosen.eval()
+        order = np.argsort(pairs.shared_lengths, kind="stable")[self.args.process_index :: self.args.world_size]
+        packs = pack_pairs(pairs, order, token_budget=self.token_budget, batching=self.batching)
+        parts = []
+        with torch.no_grad():
+            for pack in packs:
+                pack = pack.to(self.args.device)
+                policy = pair_logps(chosen, pack, unwrapped=self.accelerator.unwrap_model(chosen))
+                batch = self._batch(pairs, pack, policy)
+                losses = pair_loss(batch, self.loss, self.objective_state)
+                parts.append((pack.pairs, _scores(batch, losses, _column(pairs.weight, pack))))
+                if advance is not None:
+                    advance(len(pack.pairs), "")
+        chosen.train(was_training)
+        return self._gather(parts)
+
+    def _gather(self, parts: list[tuple[NDArray[np.int64], PairScores]]) -> PairScores:
+        if self.args.world_size > 1:
+            gathered: list[Any] = [None] * self.args.world_size
+            torch.distributed.all_gather_object(gathered, parts)
+            parts = [part for process in gathered for part in process]
+        rows = np.concatenate([rows for rows, _ in parts]) if parts else np.zeros(0, np.int64)
+        return join_scores([scores for _, scores in parts]).take(np.argsort(rows, kind="stable"))
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Metrics of the held-out pairs, logged under ``eval_``."""
+        found = {f"{metric_key_prefix}_{k}": v for k, v in metrics(self.score(self.eval_pairs)).items()}
+        self.log(found)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+    def log_metrics_of(self, scores: PairScores) -> dict[str, float]:
+        """Metrics of held-out pairs that were scored already, logged as an evaluation."""
+        found = metrics(scores)
+        self.log({f"eval_{name}": value for name, value in found.items()})
+        return found
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        if self.args.max_steps > 0:
+            return self.args.max_steps
+        return int(np.ceil(self.args.num_train_epochs * len(self.get_train_dataloader())))
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Twice the parameters for each token forward, twice that backward; attention not counted."""
+        tokens = sum(pack.input_ids.numel() for pack in inputs["packs"])
+        return 6 * tokens * self._num_parameters
+
+    # Checkpoints
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint under another name, seal it, and give it its name in one step."""
+        output = Path(str(self.args.output_dir))
+        self.args.output_dir = str(output / "writing")
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.output_dir = str(output)
+        if self.args.should_save:
+            name = f"checkpoint-{self.state.global_step}"
+            checkpoints.seal(output / "writing" / name, self.objective_state.as_dict())
+            checkpoints.publish(output / "writing" / name, output / name, keep=2)
+        self.accelerator.wait_for_everyone()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.objective_state = ObjectiveState(**checkpoints.state_of(Path(checkpoint)))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the metrics of the steps since the last logging."""
+        if "loss" in logs and self._step_scores:
+            found = metrics(join_scores(self._step_scores))
+            logs = {**found, **logs}
+            self._step_scores = []
+        super().log(logs, start_time)
+
+
+def join_scores(parts: list[PairScores]) -> PairScores:
+    """Several sets of pairs as one."""
+    names = PairScores.__dataclass_fields__
+    return PairScores(**{n: np.concatenate([np.zeros(0), *(getattr(part, n) for part in parts)]) for n in names})
+
+
+def _scores(batch: PairBatch, losses: Tensor, weight: Tensor) -> PairScores:
+    policy = batch.policy
+    tensors = {
+        "chosen_logps": policy.chosen_logps,
+        "rejected_logps": policy.rejected_logps,
+        "reference_chosen_logps": batch.reference_chosen_logps,
+        "reference_rejected_logps": batch.reference_rejected_logps,
+        "chosen_num_tokens": policy.chosen_num_tokens,
+        "rejected_num_tokens": policy.rejected_num_tokens,
+        "weight": weight,
+        "loss": losses,
+    }
+    return PairScores(**{name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
+
+
+def _column(values: NDArray[np.float64], pack: Pack) -> Tensor:
+    return torch.from_numpy(values[pack.pairs]).to(pack.input_ids.device)
+
+
+def _exchange(accelerator: Any, model: nn.Module, last: bool) -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext() if last else accelerator.no_sync(model)
