@@ -8,12 +8,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from curation.ingest.settings import IngestSettings
 from curation.export.settings import ExportSettings
+from curation.ingest.settings import IngestSettings
 from curation.rules.settings import CurateSettings
+from curation.scoring.settings import ScoringSettings
 from curation.settings import DiagnoseSettings
 from schemas.errors import ConfigError
 from training.settings import TrainSettings
+from warehouse.query_settings import QuerySettings
 from warehouse.settings import LakeSettings
 
 FILE_NAME = "winnow.toml"
@@ -25,10 +27,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     lake: LakeSettings = Field(default_factory=LakeSettings)
+    query: QuerySettings = Field(default_factory=QuerySettings)
     ingest: IngestSettings = Field(default_factory=IngestSettings)
     curate: CurateSettings = Field(default_factory=CurateSettings)
     export: ExportSettings = Field(default_factory=ExportSettings)
     diagnose: DiagnoseSettings = Field(default_factory=DiagnoseSettings)
+    scoring: ScoringSettings = Field(default_factory=ScoringSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
 
 

@@ -98,7 +98,7 @@ def diagnose(lake: Lake, *, num_pairs: int, seed: int = 0) -> None:
             f"""
             insert into raw.response_features by name
             select response_id, 40 as num_chars, p % 101 = 0 and r = 0 as is_empty, u < 0.01 as is_refusal,
-                false as is_truncated, 'en' as language, false as is_language_mismatch, 'diagnose-made' as run_id
+                false as is_cut_off, 'en' as language, false as is_language_mismatch, 'diagnose-made' as run_id
             from ({_RESPONSES.format(num_prompts=num_prompts)})
             """
         )

@@ -262,8 +262,21 @@ def extension_path(name: str) -> Path:
     return found[0]
 
 
-def connect(location: LakeLocation, *, read_only: bool, config: dict[str, Any] | None = None) -> Any:
-    """A DuckDB connection with the lake attached as ``lake`` and in use; nothing is downloaded."""
+def connect(
+    location: LakeLocation,
+    *,
+    read_only: bool,
+    config: dict[str, Any] | None = None,
+    snapshot_id: int | None = None,
+) -> Any:
+    """A DuckDB connection with the lake attached as ``lake`` and in use; nothing is downloaded.
+
+    Args:
+        location: what to attach.
+        read_only: whether writes are refused.
+        config: DuckDB's configuration.
+        snapshot_id: show the lake as it was then; views too.
+    """
     con = duckdb.connect(
         config={"autoinstall_known_extensions": False, "autoload_known_extensions": False, **(config or {})}
     )
@@ -273,6 +286,8 @@ def connect(location: LakeLocation, *, read_only: bool, config: dict[str, Any] |
     for name in extensions:
         con.execute(f"load '{extension_path(name)}'")
     options = [f"data_path '{location.data_path}'"] + (["read_only"] if read_only else [])
+    if snapshot_id is not None:
+        options.append(f"snapshot_version {int(snapshot_id)}")
     try:
         con.execute(f"attach 'ducklake:{location.catalog}' as lake ({', '.join(options)})")
     except duckdb.Error as error:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from flows.commands import curate, diagnose, doctor, export, ingest, run, schedule, train, workspace
+from flows.commands import curate, diagnose, doctor, export, ingest, run, schedule, score, sql, train, workspace
 
 
 def register_all(app: typer.Typer) -> None:
     """Add every command; each module of this package has a ``register``."""
-    for module in (workspace, ingest, run, schedule, doctor, diagnose, curate, export, train):
+    for module in (workspace, ingest, run, schedule, doctor, score, diagnose, curate, export, sql, train):
         module.register(app)

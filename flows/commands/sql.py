@@ -1,0 +1,45 @@
+"""``winnow sql``: ask the lake anything, while flows write to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.workspace import WorkspaceOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(sql)
+
+
+def sql(
+    query: Annotated[str | None, typer.Argument(help="One reading statement; a prompt opens without one.")] = None,
+    workspace: WorkspaceOption = Path(),
+    format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json, parquet or polars.")] = "table",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write to.")] = None,
+    run: Annotated[str | None, typer.Option(help="Show the lake as this run left it.")] = None,
+    snapshot: Annotated[int | None, typer.Option(help="Show the lake as of this snapshot.")] = None,
+    max_rows: Annotated[int, typer.Option(min=1, help="Rows of a table.")] = 50,
+) -> None:
+    """Query the lake with SQL, read-only."""
+    from flows.query_output import write_result
+    from flows.workspace import Workspace
+    from schemas.errors import QueryError
+    from warehouse.query import QuerySession
+    from warehouse.versions import check_snapshot, snapshot_of_run
+
+    opened = Workspace.open(workspace)
+    if run is not None and snapshot is not None:
+        raise QueryError("--run and --snapshot exclude each other", mend="give one of them")
+    if run is not None or snapshot is not None:
+        with opened.lake(read_only=True) as lake:
+            snapshot = snapshot_of_run(lake, run) if run is not None else check_snapshot(lake, snapshot or 0)
+    settings = opened.settings
+    with QuerySession.open(opened.root, settings.lake, settings.query, snapshot_id=snapshot) as session:
+        if query is None:
+            raise QueryError("there is no query", mend="winnow sql 'select ...'")
+        with session.batches(query) as reader:
+            write_result(reader, format=format, output=output, max_rows=max_rows)
