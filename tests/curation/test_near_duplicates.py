@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.near_duplicates import near_duplicate_groups, near_duplicate_pairs
+from curation.near_duplicates import THRESHOLD, near_duplicate_groups, near_duplicate_pairs
+from tests.benchmarks.near_duplicates import brute_force_groups, generated_texts, pairs_together
 
 
 def items(texts: dict[str, str]) -> pl.DataFrame:
@@ -70,3 +71,13 @@ def test_order_does_not_matter(order: list[int]) -> None:
     texts += [[*words[:20], "other", *words[21:]] for words in texts]
     frame = items({f"{i:02d}": " ".join(words) for i, words in enumerate(texts)})
     assert near_duplicate_groups(frame[order]).equals(near_duplicate_groups(frame))
+
+
+@pytest.mark.parametrize("num_texts", [2_000, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_precision_and_recall_against_brute_force(num_texts: int) -> None:
+    texts = generated_texts(num_texts, 60)
+    true = pairs_together(brute_force_groups(texts, THRESHOLD))
+    found = pairs_together(near_duplicate_groups(texts))
+    assert len(true) > num_texts / 20
+    assert len(true & found) >= 0.95 * len(found)
+    assert len(true & found) >= 0.95 * len(true)
