@@ -75,6 +75,7 @@ class Engine(Protocol):
 
     info: EngineInfo
     max_length: int
+    batch_tokens: int
     counts: TokenCounts
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[list[ResponseScore]]:

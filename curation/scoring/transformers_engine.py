@@ -31,13 +31,14 @@ class TransformersEngine:
     Attributes:
         info: ``path`` is ``shared`` where responses share their prompt's row, ``plain`` where the model cannot.
         max_length: longest prompt and response, in tokens.
+        batch_tokens: tokens in one forward pass.
         counts: tokens since the engine was made.
     """
 
     def __init__(self, policy: ReferencePolicy, settings: ScoringSettings) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = _load(policy, settings, self._device)
-        self._batch_tokens = settings.batch_tokens or BATCH_TOKENS[self._device.type]
+        self.batch_tokens = settings.batch_tokens or BATCH_TOKENS[self._device.type]
         self._projection = _projection(self._model, self._device) if settings.embeddings else None
         self._is_shared = True
         self._is_shared = self._can_share(policy.max_length)
@@ -57,7 +58,7 @@ class TransformersEngine:
         self.counts.add_groups(groups)
         scores: list[list[Any]] = [[None] * len(group.response_ids) for group in groups]
         rows = rows_of(groups, max_row_tokens=_ROW_TOKENS, is_shared=self._is_shared)
-        for batch in batches_of(rows, batch_tokens=self._batch_tokens):
+        for batch in batches_of(rows, batch_tokens=self.batch_tokens):
             self.counts.num_computed += sum(row.length for row in batch)
             results = iter(self._forward(groups, batch))
             for row in batch:

@@ -33,6 +33,7 @@ class VllmEngine:
     Attributes:
         info: ``path`` is ``pooling``, ``token-ids`` or ``flat``.
         max_length: longest prompt and response, in tokens.
+        batch_tokens: tokens in one step.
         counts: tokens since the engine was made.
     """
 
@@ -44,6 +45,7 @@ class VllmEngine:
         config = self._llm.llm_engine.vllm_config
         self._block_size = int(config.cache_config.block_size) if config.cache_config.enable_prefix_caching else 0
         self.max_length = policy.max_length
+        self.batch_tokens = int(config.scheduler_config.max_num_batched_tokens)
         self.counts = TokenCounts()
         self.info = EngineInfo(
             engine="vllm",
@@ -194,8 +196,8 @@ def _by_group(
 ) -> list[list[ResponseScore]]:
     scores: list[list[ResponseScore]] = [[] for _ in groups]
     for request, result, total in zip(requests, served, totals, strict=True):
-        if total is None or not np.isfinite(total):
-            raise EngineError(f"vLLM gave no log-prob for a response of {len(request.targets)} tokens")
+        if total is None:
+            raise EngineError(f"vLLM served too late a row of a response twice ({len(request.targets)} tokens)")
         embedding = None if result.embedding is None else np.asarray(result.embedding, dtype=np.float16)
         scores[request.group].append(ResponseScore(total, len(request.targets), embedding))
     return scores

