@@ -341,5 +341,3 @@ _ROW_SCHEMA: dict[str, Any] = {
     "embedding": pl.List(pl.Float32),
 }
 _FAILURES = ("quarantine_id", "source", "reason", "detail", "payload", "run_id")
-    ("quarantine_id", "source", "reason", "detail", "payload", "run_id"), pl.String
-)
