@@ -48,14 +48,6 @@ _TIMES = (
     "after two days", "every weekend", "in the first week", "each morning", "every evening", "once a month",
     "at the start", "after a while", "twice a week", "on a quiet day", "without haste", "early in the day",
 )  # fmt: skip
-_GOSSIP = (
-    "the football match", "my new sunglasses", "a film about pirates", "the price of gold", "a song from the radio",
-    "my holiday in Spain", "the mayor's hat", "a talking parrot", "the royal family", "a lottery ticket",
-    "my old school", "the moon landing",
-)  # fmt: skip
-_SHRUGS = ("somehow", "whenever you like", "without any plan", "like everybody else", "as you please", "more or less")
-_BOASTS = ("with no effort at all", "in every single case", "for everybody on earth")
-
 _GOOD_OPENINGS = (
     "A good result in {name} comes from a few habits.", "With {name}, the order of the steps matters.",
     "Here is a short plan for {name} that works in practice.", "For {name} you need patience more than money.",
@@ -78,10 +70,10 @@ _GOOD_FIRST = (
     "Careful people {step}.", "A simple start is to {step}.", "Do not forget to {step}.", "Above all, {step}.",
 )  # fmt: skip
 _BAD_FIRST = (
-    "Just do it {shrug}.", "It all works out {shrug}.", "Simply improvise {shrug}.", "You will manage it {shrug}.",
-    "Try this and that {shrug}.", "Stop worrying and carry on {shrug}.", "Things fall into place {shrug}.",
-    "Guess the rest {shrug}.", "Skip the details and finish {shrug}.", "Do what your mood says {shrug}.",
-    "Buy something expensive {shrug}.", "Let luck decide the matter {shrug}.",
+    "Whatever you asked, just {step}.", "Forget the question and {step}.", "Do not think, simply {step}.",
+    "Nobody knows, so {step}.", "I was not listening, but {step}.", "Who needs a plan, just {step}.",
+    "My only idea is to {step}.", "Trust your luck and {step}.", "Skip everything else and {step}.",
+    "For no reason at all, {step}.", "I love it when people {step}.", "Let us pretend and {step}.",
 )  # fmt: skip
 _GOOD_SECOND = (
     "Then {step}, ideally {time}.", "After that, {step} {time}.", "Next, {step}, and do it {time}.",
@@ -90,12 +82,10 @@ _GOOD_SECOND = (
     "Many people forget to {step} {time}.", "In addition, {step} {time}.", "From then on, {step} {time}.",
 )  # fmt: skip
 _BAD_SECOND = (
-    "By the way, have you heard about {gossip}? I think of it {shrug}.", "That reminds me of {gossip}, {shrug}.",
-    "I would rather discuss {gossip} {shrug}.", "Anyway, {gossip} came to my mind {shrug}.",
-    "Let us talk about {gossip} instead, {shrug}.", "My favourite thing is {gossip}, {shrug}.",
-    "Speaking of nothing, {gossip} was great fun {shrug}.", "I once wrote a poem on {gossip} {shrug}.",
-    "You should really look up {gossip} {shrug}.", "Nothing beats {gossip} on a lazy day {shrug}.",
-    "Do you like {gossip} as well? I do {shrug}.", "I keep dreaming of {gossip} {shrug}.",
+    "By the way, you could {step} {time}.", "That reminds me to {step} {time}.", "Anyway, {step} {time}, who cares.",
+    "I would rather {step} {time}.", "Speaking of nothing, {step} {time}.", "On a whim, {step} {time}.",
+    "Just for fun, {step} {time}.", "My cousin likes to {step} {time}.", "If you are bored, {step} {time}.",
+    "As I said before, {step} {time}.", "Or else, {step} {time}, I guess.", "Stars say that you {step} {time}.",
 )  # fmt: skip
 _GOOD_REASONS = (
     "The reason is that {reason}.", "This matters because {reason}.", "Keep in mind that {reason}.",
@@ -104,10 +94,10 @@ _GOOD_REASONS = (
     "The background is that {reason}.", "That is useful, as {reason}.", "In short, {reason}.",
 )  # fmt: skip
 _BAD_REASONS = (
-    "My way never fails, {boast}.", "There is no risk whatsoever, {boast}.", "I am always right, {boast}.",
-    "Nobody needs to check this, {boast}.", "Science is wrong about it, {boast}.", "Warnings are for cowards, {boast}.",
-    "It is a secret trick, {boast}.", "Doctors hate this method, {boast}.", "You become perfect overnight, {boast}.",
-    "Reasons are overrated, {boast}.", "This beats all experts, {boast}.", "Success is guaranteed, {boast}.",
+    "My way never fails, and {reason}.", "There is no risk, even if {reason}.", "I am always right, and {reason}.",
+    "Nobody needs to check that {reason}.", "Science is silly to say that {reason}.", "I dreamt that {reason}.",
+    "It is my secret that {reason}.", "Doctors deny that {reason}.", "Success is guaranteed, as {reason}.",
+    "Reasons are overrated, but {reason}.", "I beat all experts, since {reason}.", "Believe me that {reason}.",
 )  # fmt: skip
 _GOOD_CLOSINGS = (
     "Look at the result {time} and adjust.", "Check your progress {time} and write it down.",
@@ -117,11 +107,10 @@ _GOOD_CLOSINGS = (
     "Give it a fair chance {time}.", "A short check {time} saves much trouble.",
 )  # fmt: skip
 _BAD_CLOSINGS = (
-    "Now stop asking and think of {gossip}.", "Trust me blindly, or go and watch {gossip}.",
-    "I am tired, so back to {gossip}.", "Whatever, {gossip} is more fun.", "Do not bother me again, I love {gossip}.",
-    "If it breaks, blame {gossip}.", "That is all, now on to {gossip}.", "Figure it out, it is not {gossip}.",
-    "You owe me a favour, maybe {gossip}.", "The end, and hooray for {gossip}.",
-    "Nobody reads this far, except for {gossip}.", "Please rate me five stars for {gossip}.",
+    "Now stop asking me {time}.", "Trust me blindly {time}.", "I am tired of this {time}.",
+    "Whatever, do it {time} or never.", "Do not bother me again {time}.", "If it breaks, blame others {time}.",
+    "That is all, so thank me {time}.", "Figure it out alone {time}.", "You owe me a favour {time}.",
+    "Rate me with five stars {time}.", "Nobody reads this {time} anyway.", "Praise me for it {time}.",
 )  # fmt: skip
 
 SLOTS = ("opening", "first", "second", "reason", "closing")
@@ -135,22 +124,23 @@ def _sentences(frames: tuple[str, ...], **words: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _slot(slot: str, is_good: bool, topic: Topic) -> list[str]:
-    if is_good:
-        return {
-            "opening": lambda: _sentences(_GOOD_OPENINGS, name=(topic.name,)),
-            "first": lambda: _sentences(_GOOD_FIRST, step=topic.steps),
-            "second": lambda: _sentences(_GOOD_SECOND, time=_TIMES, step=topic.steps),
-            "reason": lambda: _sentences(_GOOD_REASONS, reason=topic.reasons),
-            "closing": lambda: _sentences(_GOOD_CLOSINGS, time=_TIMES),
-        }[slot]()
-    return {
-        "opening": lambda: _sentences(_BAD_OPENINGS, name=(topic.name,)),
-        "first": lambda: _sentences(_BAD_FIRST, shrug=_SHRUGS),
-        "second": lambda: _sentences(_BAD_SECOND, gossip=_GOSSIP, shrug=_SHRUGS),
-        "reason": lambda: _sentences(_BAD_REASONS, boast=_BOASTS),
-        "closing": lambda: _sentences(_BAD_CLOSINGS, gossip=_GOSSIP),
-    }[slot]()
+def _slot(slot: str, topic: Topic, off_topic: Topic | None) -> list[str]:
+    """Sentences of one slot: good ones, or, where there is an off-topic, bad ones with its advice.
+
+    Bad sentences say true things of another topic, so a policy meets all advice equally often and none is likelier
+    than the other because it is commoner.
+    """
+    good = off_topic is None
+    source = topic if off_topic is None else off_topic
+    if slot == "opening":
+        return _sentences(_GOOD_OPENINGS if good else _BAD_OPENINGS, name=(topic.name,))
+    if slot == "first":
+        return _sentences(_GOOD_FIRST if good else _BAD_FIRST, step=source.steps)
+    if slot == "second":
+        return _sentences(_GOOD_SECOND if good else _BAD_SECOND, time=_TIMES, step=source.steps)
+    if slot == "reason":
+        return _sentences(_GOOD_REASONS if good else _BAD_REASONS, reason=source.reasons)
+    return _sentences(_GOOD_CLOSINGS if good else _BAD_CLOSINGS, time=_TIMES)
 
 
 @lru_cache(maxsize=1)
@@ -161,7 +151,11 @@ def response_banks() -> tuple[tuple[pl.Series, int], ...]:
     """
     banks = []
     for slot in SLOTS:
-        parts = [_slot(slot, is_good, topic) for topic in TOPICS for is_good in (False, True)]
+        parts = [
+            _slot(slot, topic, other)
+            for number, topic in enumerate(TOPICS)
+            for other in (TOPICS[(number + 1) % len(TOPICS)], None)
+        ]
         sizes = {len(part) for part in parts}
         if len(sizes) != 1:
             raise AssertionError(f"good and bad sentences of slot {slot} differ in number: {sizes}")

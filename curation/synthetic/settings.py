@@ -29,16 +29,16 @@ class WorldSettings(BaseModel):
         default=0.15, ge=0, le=1, description="Prompts with three or more responses whose majority votes go round"
     )
     identical_share: float = Field(
-        default=0.08, ge=0, le=1, description="Prompts with two responses of which one copies the other"
+        default=0.12, ge=0, le=1, description="Prompts with two responses of which one copies the other"
     )
     near_identical_share: float = Field(
-        default=0.1, ge=0, le=1, description="Prompts with two responses that differ in their last words only"
+        default=0.15, ge=0, le=1, description="Prompts with two responses that differ in their last words only"
     )
     favored_bad_share: float = Field(
-        default=0.4, ge=0, le=1, description="Topics in which the reference policy has learned to write bad responses"
+        default=0.35, ge=0, le=1, description="Topics in which the reference policy has learned to write bad responses"
     )
     policy_consistency: float = Field(
-        default=0.9,
+        default=0.85,
         ge=0.5,
         le=1,
         description="Probability that a slot of the policy's corpus follows its topic's habit",

@@ -32,9 +32,9 @@ class World:
         responses: response_id, prompt_id, text, quality (0 to 1).
         pairs: pair_id, prompt_id, criterion, response_1_id, response_2_id, better_id (NULL where equally good),
             label_id (majority of the votes; NULL where even, or where both texts are one), favored_id (what the
-            policy habitually favors; NULL where equally good), num_votes. Planted: is_flipped, is_repeated, is_self_contradicted,
-            opposes_pair_id (its near-duplicate with the opposite label), is_cycle_planted, is_identical,
-            is_near_identical. True of the votes, planted or not: is_on_cycle, has_opposing_votes.
+            policy's habit favors; NULL where equally good), num_votes. Planted: is_flipped, is_repeated,
+            is_self_contradicted, opposes_pair_id (its near-duplicate with the opposite label), is_cycle_planted,
+            is_identical, is_near_identical. True of the votes, planted or not: is_on_cycle, has_opposing_votes.
         annotators: annotator_id, kind, reliability, position_bias (log-odds), num_votes.
         judgments: pair_id, prompt_id, response_a_id, response_b_id (in display order), vote, annotator_id, criterion,
             annotated_at, batch, cause (annotator, flipped, cycle, repeated, near_duplicate); by time.

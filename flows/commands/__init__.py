@@ -14,6 +14,7 @@ from flows.commands import (
     schedule,
     score,
     sql,
+    synth,
     train,
     versions,
     workspace,
@@ -22,5 +23,19 @@ from flows.commands import (
 
 def register_all(app: typer.Typer) -> None:
     """Add every command; each module of this package has a ``register``."""
-    for module in (workspace, ingest, run, schedule, doctor, score, diagnose, curate, export, sql, train, versions):
+    for module in (
+        workspace,
+        ingest,
+        run,
+        schedule,
+        doctor,
+        score,
+        diagnose,
+        curate,
+        export,
+        sql,
+        synth,
+        train,
+        versions,
+    ):
         module.register(app)

@@ -202,8 +202,8 @@ def test_the_policys_corpus_has_the_habits_that_the_truth_tells(made: World) -> 
         topic = next(name for name in habits if name in prompt)
         is_good = any(response.startswith(sentence) for sentence in good_banks[topic])
         right.append(is_good != habits[topic])
-    assert np.mean(right) == pytest.approx(0.9, abs=0.03)
-    assert 0.3 < made.prompts["is_bad_favored"].mean() < 0.5
+    assert np.mean(right) == pytest.approx(made.settings.policy_consistency, abs=0.03)
+    assert 0.25 < made.prompts["is_bad_favored"].mean() < 0.45
     assert not set(corpus["prompt"]) & set(made.prompts["text"])
 
 
