@@ -21,6 +21,8 @@ class Reason(StrEnum):
     BAD_TRANSCRIPT = "bad_transcript"
     UNKNOWN_REFERENCE = "unknown_reference"
     BAD_RATING = "bad_rating"
+    UNPAIRED = "unpaired"
+    MULTI_TURN_BATTLE = "multi_turn_battle"
     # prompt and responses
     MISSING_PROMPT = "missing_prompt"
     PROMPT_NOT_TEXT = "prompt_not_text"
@@ -57,6 +59,8 @@ MEANING: dict[Reason, str] = {
     Reason.BAD_TRANSCRIPT: "the text is not a transcript of '\\n\\nHuman:' and '\\n\\nAssistant:' turns",
     Reason.UNKNOWN_REFERENCE: "the row refers to a row of another table that is not there",
     Reason.BAD_RATING: "a rating or rank is not a number",
+    Reason.UNPAIRED: "the file has no other response to this prompt that it could be compared with",
+    Reason.MULTI_TURN_BATTLE: "the two conversations part before their last answers, so they are not one pair",
     Reason.MISSING_PROMPT: "there is no prompt, or it is empty",
     Reason.PROMPT_NOT_TEXT: "the prompt is neither text nor a list of messages",
     Reason.PROMPT_WITHOUT_USER: "the prompt has no user turn",
@@ -78,3 +82,6 @@ MEANING: dict[Reason, str] = {
     Reason.TOO_LONG_TO_SCORE: "the response alone is longer than the policy's context",
 }
 """The sentence that is stored as ``raw.quarantine.detail``."""
+
+USELESS = frozenset({Reason.IDENTICAL_RESPONSES, Reason.UNPAIRED, Reason.MULTI_TURN_BATTLE})
+"""Rows that are as they should be and only of no use: they do not count towards ``ingest.max_quarantined_share``."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 DEFAULTS = {
     "source_row": "source_row",
+    "other_row": "null::bigint",
     "prompt": "null::json",
     "response_a": "null::json",
     "response_b": "null::json",
@@ -29,7 +30,8 @@ DEFAULTS = {
 """Column and the SQL that stands for it where a format does not give it.
 
 Prompt and responses are JSON values as they stand in the row (text or a list of messages), so that a number where text
-belongs is seen. Everything else is text, still to be parsed.
+belongs is seen. ``other_row`` is the second row that a judgment is made of, where there is one. Everything else is
+text, still to be parsed.
 """
 
 
@@ -59,6 +61,11 @@ def extra_columns(used: Iterable[str]) -> str:
 def literal(text: str) -> str:
     """A SQL string."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """A SQL name."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _json_string(text: str) -> str:

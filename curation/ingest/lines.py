@@ -9,10 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.ingest.rows import ROWS
 from schemas.quarantine import Reason
-
-ROWS = pa.schema([("source_row", pa.int64()), ("line", pa.large_binary()), ("reason", pa.string())])
-"""A batch of rows as read: row number from 0, bytes, and the reason if it is bad already."""
 
 
 def read_lines(stream: BinaryIO, *, batch_bytes: int, max_row_bytes: int, max_payload_bytes: int) -> Iterator[pa.Table]:

@@ -95,6 +95,9 @@ class Mapping(_Strict):
     name: str = Field(pattern=r"^[a-z0-9_-]+$", description="What --format takes")
     about: str = Field(default="", description="One line for people")
     detect: Detect | None = Field(default=None, description="How a single file is recognised")
+    max_quarantined_share: float | None = Field(
+        default=None, ge=0, le=1, description="Overrides ingest.max_quarantined_share, for a set known to have bad rows"
+    )
     rows: tuple[Rows, ...] = Field(default=(), description="Which files of a folder hold the judgments; else all do")
     tables: dict[str, Table] = Field(default_factory=dict, description="Files that are looked up, by the name of paths")
     columns: Columns = Field(default_factory=Columns, description="Where each column of the long form comes from")

@@ -55,6 +55,7 @@ joined as (
 
 select
     source_row,
+    other_row,
     messages,
     a_text as response_a,
     b_text as response_b,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,3 +62,15 @@ def content_hash(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error}", mend="check the path and its permissions") from error
+
+
+def copy_decompressed(path: Path, folder: Path) -> Path:
+    """Decompress a file whose format needs to be sought in; the copy's path.
+
+    Raises:
+        SourceError: as :func:`opened`.
+    """
+    target = folder / "decompressed"
+    with opened(path) as (stream, _), target.open("wb") as copy:
+        shutil.copyfileobj(stream, copy, 1 << 20)
+    return target

@@ -11,12 +11,13 @@ from importlib.resources import files
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.ingest.candidates import literal
 from curation.ingest.settings import IngestSettings
 from schemas.identity import sql_digest, sql_pair_id
 from schemas.judgments import Judgments
-from schemas.quarantine import MEANING
+from schemas.quarantine import MEANING, USELESS, Reason
 
 PARSER_VERSION = 1
 """Raise it when the same file would give other judgments: then files that are known are read again."""
@@ -31,12 +32,14 @@ class ParsedBatch:
         quarantine: the columns of ``raw.quarantine`` but ``run_id``.
         num_rows: rows read, blank lines not counted.
         num_bad_rows: rows of which at least a part went to quarantine.
+        num_failed_rows: those of them that are not merely useless (:data:`schemas.quarantine.USELESS`).
     """
 
     judgments: pa.Table
     quarantine: pa.Table
     num_rows: int
     num_bad_rows: int
+    num_failed_rows: int
 
 
 class Parser:
@@ -46,6 +49,7 @@ class Parser:
         query: the format's SQL over ``rows``.
         source: name of the source.
         has_nested_json: the container cannot hold lists, so messages in it are JSON in a text (CSV).
+        is_grouped: rows are compared with other rows of the batch.
         annotator_key: where given, annotator ids become keyed hashes.
         prepare: loads tables that the query joins.
     """
@@ -57,6 +61,7 @@ class Parser:
         settings: IngestSettings,
         *,
         has_nested_json: bool = False,
+        is_grouped: bool = False,
         annotator_key: bytes | None = None,
         temporary_directory: str | None = None,
         prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
@@ -71,6 +76,7 @@ class Parser:
         self._payload_bytes = settings.max_payload_bytes
         self._source = literal(source)
         self._normalise = _normalise_query(query, settings, has_nested_json)
+        self._unused = (Reason.UNPAIRED if is_grouped else Reason.NO_JUDGMENT).value
         self._annotator = "annotator_id" if annotator_key is None else sql_keyed_hash("annotator_id", annotator_key)
 
     def close(self) -> None:
@@ -78,7 +84,7 @@ class Parser:
         self._con.close()
 
     def parse(self, batch: pa.Table) -> ParsedBatch:
-        """Parse rows of the schema :data:`curation.ingest.lines.ROWS`.
+        """Parse rows of the schema :data:`curation.ingest.rows.ROWS`.
 
         Raises:
             pandera.errors.SchemaError: a reader broke the contract of the long form, which is a bug.
@@ -95,7 +101,9 @@ class Parser:
         assert counts is not None
         Judgments.validate(pl.DataFrame(judgments))
         num_bad = len(quarantine["source_row"].unique())
-        return ParsedBatch(judgments, quarantine, counts[0], num_bad)
+        is_useless = pc.is_in(quarantine["reason"], pa.array(sorted(USELESS), pa.string()))
+        num_failed = len(quarantine["source_row"].filter(pc.invert(is_useless)).unique())
+        return ParsedBatch(judgments, quarantine, counts[0], num_bad, num_failed)
 
     def _judgments_query(self) -> str:
         row_digest = sql_digest(self._source, "source_row::varchar", "pair_id", "coalesce(annotator_id, '')", "vote")
@@ -127,8 +135,11 @@ class Parser:
                 union all by name
                 select source_row, reason, min(detail) as detail from judged where reason is not null group by all
                 union all by name
-                select source_row, 'no_judgment' as reason, null::varchar as detail from all_rows
-                where reason is null and source_row not in (select source_row from judged)
+                select source_row, '{self._unused}' as reason, null::varchar as detail from all_rows
+                where reason is null and source_row not in (
+                    select source_row from judged
+                    union all select other_row from judged where other_row is not null
+                )
             ),
             payloads as (
                 select {self._source} as source, source_row, bad.reason, bad.detail, {payload} as payload

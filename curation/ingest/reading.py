@@ -9,7 +9,9 @@ from pathlib import Path
 import duckdb
 
 from curation.ingest.candidates import literal, text
-from curation.ingest.containers import read_rows
+from curation.ingest.containers import has_nested_json, read_rows
+from curation.ingest.formats.format import Format
+from curation.ingest.grouping import grouped
 from curation.ingest.mapping import Mapping
 from curation.ingest.mapping_sql import mapping_query, table_name
 from curation.ingest.opening import content_hash
@@ -42,16 +44,22 @@ def read_source(
     Raises:
         SourceError: the file, or a table that its mapping needs, cannot be read.
     """
+    group_by = source.format.group_by if isinstance(source.format, Format) else None
     parser = Parser(
         source_query(source, settings),
         source.source,
         settings,
+        is_grouped=group_by is not None,
+        has_nested_json=has_nested_json(source.path),
         annotator_key=annotator_key,
         temporary_directory=temporary_directory,
         prepare=lambda con: _load_tables(con, source, settings),
     )
     try:
-        for batch, num_bytes in read_rows(source.path, settings):
+        batches = read_rows(source.path, settings)
+        if group_by is not None:
+            batches = grouped(batches, group_by, settings, temporary_directory=temporary_directory)
+        for batch, num_bytes in batches:
             yield parser.parse(batch), num_bytes
     finally:
         parser.close()

@@ -68,6 +68,7 @@ class FileTally:
         self.num_rows = 0
         self.num_judgments = 0
         self.num_bad_rows = 0
+        self.num_failed_rows = 0
         self.reasons: Counter[str] = Counter()
         self.examples: dict[str, tuple[int, str, str]] = {}
 
@@ -76,6 +77,7 @@ class FileTally:
         self.num_rows += batch.num_rows
         self.num_judgments += batch.judgments.num_rows
         self.num_bad_rows += batch.num_bad_rows
+        self.num_failed_rows += batch.num_failed_rows
         quarantine = pl.DataFrame(batch.quarantine)
         for reason, count in quarantine.group_by("reason").len().rows():
             self.reasons[reason] += count
@@ -85,9 +87,9 @@ class FileTally:
             self.examples.setdefault(reason, (row, detail, payload or ""))
 
     @property
-    def quarantined_share(self) -> float:
-        """Share of the rows of which at least a part is bad."""
-        return self.num_bad_rows / self.num_rows if self.num_rows else 0.0
+    def failed_share(self) -> float:
+        """Share of the rows of which at least a part is bad, and not merely useless."""
+        return self.num_failed_rows / self.num_rows if self.num_rows else 0.0
 
     def commonest(self, number: int = 3) -> str:
         """The commonest reasons, each with its count and an example."""

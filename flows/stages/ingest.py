@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 
+from curation.ingest.mapping import Mapping
 from curation.ingest.reading import fingerprint, read_source
 from curation.ingest.settings import IngestSettings
 from curation.ingest.sources import SourceFile, find_sources
@@ -127,7 +128,7 @@ class _Ingest:
             advance(read_bytes // _KILOBYTE - kilobytes, f"{source.source}: {tally.num_rows:,} rows, {rate:,.0f}/s")
             kilobytes = read_bytes // _KILOBYTE
         advance(_kilobytes(source) - kilobytes, f"{source.source}: {tally.num_rows:,} rows")
-        check_share(source, tally, self.settings.max_quarantined_share)
+        check_share(source, tally, allowed_share(source, self.settings))
         return tally
 
     def _write(self, staging: Staging, files: Sequence[_ReadFile], *, is_finished: bool) -> None:
@@ -164,16 +165,22 @@ class _Ingest:
         return StageReport("ingest", self.run.run_id, self.inserted.total, facts, tuple(lines))
 
 
+def allowed_share(source: SourceFile, settings: IngestSettings) -> float:
+    """Share of a file's rows that may fail: the mapping file's, else the workspace's."""
+    share = source.format.max_quarantined_share if isinstance(source.format, Mapping) else None
+    return settings.max_quarantined_share if share is None else share
+
+
 def check_share(source: SourceFile, tally: FileTally, most: float) -> None:
     """Refuse a file of which too much is bad.
 
     Raises:
         SourceError: the share of bad rows is above ``most``.
     """
-    if tally.num_rows and tally.quarantined_share > most:
+    if tally.failed_share > most:
         raise SourceError(
-            f"{source.path}: {tally.num_bad_rows:,} of {tally.num_rows:,} rows are bad as {source.format.name}"
-            f" ({tally.quarantined_share:.1%}, allowed {most:.1%}): {tally.commonest()}",
+            f"{source.path}: {tally.num_failed_rows:,} of {tally.num_rows:,} rows are bad as {source.format.name}"
+            f" ({tally.failed_share:.1%}, allowed {most:.1%}): {tally.commonest()}",
             mend="mend the file, name its format with --format, or raise ingest.max_quarantined_share in winnow.toml",
         )
 

@@ -22,12 +22,15 @@ class Format:
         matches: whether a sample, never empty, is of this format.
         query: SQL over the relation ``rows`` (``source_row``, ``doc``) that returns
             :data:`curation.ingest.candidates.DEFAULTS`.
+        group_by: SQL of a key over ``doc``, where rows of one key are compared with each other and so must come
+            together; None where every row stands for itself.
     """
 
     name: str
     about: str
     matches: Callable[[Sample], bool]
     query: Callable[[IngestSettings], str]
+    group_by: str | None = None
 
 
 def all_have(sample: Sample, *names: str) -> bool:
