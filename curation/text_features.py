@@ -145,6 +145,11 @@ def pair_features(pairs: pl.DataFrame, responses: pl.DataFrame) -> pl.DataFrame:
     ).sort("pair_id")
 
 
+def plain_text(text: pl.Expr) -> pl.Expr:
+    """A text without leading and trailing white space, and with one space for every other run of it."""
+    return text.str.strip_chars().str.replace_all(r"\s+", " ")
+
+
 def _by_prompt(responses: pl.DataFrame) -> np.ndarray:
     """Rows in the order of their prompts, so that the responses of a chunk of pairs are few."""
     return responses.select(pl.arg_sort_by("prompt_id")).to_series().to_numpy().astype(np.int64)
@@ -152,7 +157,7 @@ def _by_prompt(responses: pl.DataFrame) -> np.ndarray:
 
 def _alike(texts: pl.Series, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Jaccard similarity of the shingles, and equality up to white space; equal texts have similarity 1."""
-    plain = texts.str.strip_chars().str.replace_all(r"\s+", " ")
+    plain = texts.to_frame("text").select(plain_text(pl.col("text"))).to_series()
     is_same = (plain.gather(left) == plain.gather(right)).to_numpy()
     sets = shingle_sets(word_shingles(texts))
     return np.where(is_same, 1.0, jaccard(sets, left, right)), is_same
