@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from schemas.errors import QueryError
 
-
 _MAX_WIDTH = 10_000
 
 

@@ -6,6 +6,7 @@ import typer
 
 from flows.commands import (
     curate,
+    demo,
     diagnose,
     doctor,
     export,
@@ -25,6 +26,7 @@ def register_all(app: typer.Typer) -> None:
     """Add every command; each module of this package has a ``register``."""
     for module in (
         workspace,
+        demo,
         ingest,
         run,
         schedule,

@@ -120,7 +120,7 @@ def _work(
     snapshot = _one(con, "select id from lake.current_snapshot()")[0]
     decide(con, compiled, pairs=pairs_relation(compiled, reference_id), adjudicated=ADJUDICATED)
     content_id = _content_id(con, compiled.rules, reference_id)
-    run = replace(run, run_id=_unused(con, content_id))
+    run = replace(run, run_id=unused_run_id(con, content_id))
     con.execute("call lake.set_commit_message('winnow', ?)", [run.run_id])
     number = next_run_number(con)
     num_changed = write_run(con, number, DECIDED)
@@ -213,7 +213,7 @@ def _content_id(con: duckdb.DuckDBPyConnection, rules: RuleSet, reference_id: st
     return f"curate-{digest(rules.sha256, reference_id or '', content_hash(con))[:12]}"
 
 
-def _unused(con: duckdb.DuckDBPyConnection, content_id: str) -> str:
+def unused_run_id(con: duckdb.DuckDBPyConnection, content_id: str) -> str:
     """The content id itself for the first run that decides so, else with the next free number behind it."""
     taken = {str(row[0]) for row in con.execute("select run_id from raw.runs where stage = 'curate'").fetchall()}
     names = chain([content_id], (f"{content_id}-{number}" for number in count(2)))
