@@ -76,7 +76,7 @@ def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) ->
             "enable_prefix_caching": True,
             "disable_log_stats": True,
             "seed": 0,
-            "max_num_seqs": _MAX_SEQUENCES,
+            "max_num_seqs": min(_MAX_SEQUENCES, settings.batch_tokens or _MAX_SEQUENCES),
             "tensor_parallel_size": settings.tensor_parallel_size,
             **(_gpu_options(settings) if torch.cuda.is_available() else _cpu_options(policy, settings)),
             **options,

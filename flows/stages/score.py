@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+from pydantic import ValidationError
 
 from curation.scoring.engine import ResponseScore
 from curation.scoring.engines import choose_engine, open_engine
@@ -22,7 +23,7 @@ from flows import lineage
 from flows.console import err, progress
 from flows.report import StageReport
 from flows.workspace import Workspace
-from schemas.errors import ModelError, WorkspaceError
+from schemas.errors import ConfigError, ModelError, WorkspaceError
 from schemas.identity import digest
 from warehouse.lake import Lake
 
@@ -87,10 +88,7 @@ def score(
         EngineError: the engine is not installed or cannot serve the model.
         WorkspaceError: nothing was ingested yet.
     """
-    given = {"model": model, "engine": engine, **options}
-    settings = ScoringSettings.model_validate(
-        workspace.settings.scoring.model_dump() | {key: value for key, value in given.items() if value is not None}
-    )
+    settings = _settings(workspace, {"model": model, "engine": engine, **options})
     with workspace.lake() as lake:
         if not lake.value("select count(*) from raw.responses"):
             raise WorkspaceError("there are no responses to score", mend=f"winnow ingest -w {workspace.root} FILE")
@@ -105,6 +103,19 @@ def score(
         run = _start(lake, settings, policy, name, flow_run_id)
         with closing(PatientScorer(lambda changed: open_engine(name, policy, changed), settings)) as scorer:
             return _Scoring(lake, policy, scorer, settings, run, num_all - num_todo).go(num_todo)
+
+
+def _settings(workspace: Workspace, given: dict[str, Any]) -> ScoringSettings:
+    """``[scoring]`` with what was given, where it is not None."""
+    if given["engine"] is not None:
+        choose_engine(given["engine"])
+    values = workspace.settings.scoring.model_dump() | {key: value for key, value in given.items() if value is not None}
+    try:
+        return ScoringSettings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"scoring: {key}: {first['msg']}", mend="see docs/settings.md for every key") from error
 
 
 def _start(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import islice
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from curation.scoring.engine import ResponseScore
 from curation.scoring.policy import ReferencePolicy, load_tokenizer, open_policy
 from curation.scoring.settings import ScoringSettings
 from schemas.tokens import EncodedGroup, encode_groups
@@ -40,13 +42,13 @@ def _turns(head: str) -> list[dict[str, str]]:
 
 
 def fgrlhf_texts() -> Iterator[TEXTS]:
-    """Questions with their passages and four answers each."""
+    """Questions with their passages, which are long, and four answers each."""
     with gzip.open(shared("data/fgrlhf_qa/dev_feedback.jsonl.gz"), "rt", encoding="utf-8") as stream:
         for line in stream:
             row = json.loads(line)
-            passages = "\n".join(" ".join([*passage[:1], *map(str, passage[1:])]) for passage in row["passages"])
-            answers = [row[f"prediction {number}"].strip() for number in (1, 2, 3, 4)]
-            yield [{"role": "user", "content": f"{row['question']}\n{passages}"}], answers
+            passages = "\n".join(" ".join(passage) for passage in row["passages"])
+            answers = [answer["prediction"] if isinstance(answer, dict) else answer for answer in row["predictions"]]
+            yield [{"role": "user", "content": f"{row['question']}\n{passages}"}], [text.strip() for text in answers]
 
 
 def blimp_texts() -> Iterator[TEXTS]:
@@ -68,14 +70,57 @@ def tiny_tokenizer() -> Any:
 
 
 def encoded(texts: Iterator[TEXTS], count: int, *, max_length: int = 1024) -> list[EncodedGroup]:
-    """The first groups that fit."""
-    groups: list[EncodedGroup] = []
-    while len(groups) < count:
-        batch = list(islice(texts, count - len(groups)))
-        assert batch, f"only {len(groups)} groups"
-        found = encode_groups(tiny_tokenizer(), batch)
-        groups += [g for g in found if len(g.prompt_ids) + max(map(len, g.response_ids)) <= max_length]
-    return groups
+    """The first groups; a prompt that is too long keeps its last tokens."""
+    groups = encode_groups(tiny_tokenizer(), list(islice(texts, count)))
+    assert len(groups) == count
+    room = [max_length - max(map(len, group.response_ids)) for group in groups]
+    return [EncodedGroup(g.prompt_ids[-size:], g.response_ids) for g, size in zip(groups, room, strict=True)]
+
+
+@cache
+def exactness_groups() -> tuple[EncodedGroup, ...]:
+    """500 HH responses, 500 BLiMP sentences, long prompts with four answers, and every border of a cache block.
+
+    The last are prompts of 30 to 34, 63 to 65, 95 to 97 tokens with three answers, of which two begin alike.
+    """
+    hh, blimp = encoded(hh_texts(), 250), encoded(blimp_texts(), 250)
+    long = encoded(fgrlhf_texts(), 6)
+    edges = []
+    base = [group for group in hh if len(group.prompt_ids) >= 97]
+    for number, length in enumerate((30, 31, 32, 33, 34, 63, 64, 65, 95, 96, 97)):
+        group = base[number]
+        one, other = group.response_ids
+        alike = [*one[: min(len(one) - 1, number)], *other]
+        edges.append(EncodedGroup(group.prompt_ids[-length:], [one, alike, other]))
+    return (*hh, *blimp, *long, *edges)
+
+
+@cache
+def exact_logps() -> tuple[tuple[float, ...], ...]:
+    """The oracle's answer to :func:`exactness_groups`."""
+    return tuple(tuple(values) for values in oracle(exactness_groups()))
+
+
+def worst(found: Sequence[Sequence[ResponseScore]], expected: Sequence[Sequence[float]]) -> float:
+    """Largest difference of log-probs, in nats."""
+    return max(
+        abs(score.logps - value)
+        for scores, values in zip(found, expected, strict=True)
+        for score, value in zip(scores, values, strict=True)
+    )
+
+
+def every_response_alone(
+    groups: Sequence[EncodedGroup], expected: Sequence[Sequence[float]], *, seed: int
+) -> tuple[list[EncodedGroup], list[list[float]]]:
+    """Each response as its own group, in random order."""
+    alone = [
+        (EncodedGroup(group.prompt_ids, [ids]), [value])
+        for group, values in zip(groups, expected, strict=True)
+        for ids, value in zip(group.response_ids, values, strict=True)
+    ]
+    random.Random(seed).shuffle(alone)
+    return [group for group, _ in alone], [values for _, values in alone]
 
 
 @cache

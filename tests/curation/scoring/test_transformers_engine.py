@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,7 +10,17 @@ from curation.scoring.packing import Row, batches_of, rows_of
 from curation.scoring.settings import ScoringSettings
 from curation.scoring.transformers_engine import TransformersEngine
 from schemas.tokens import EncodedGroup
-from tests.curation.scoring.real_groups import encoded, fgrlhf_texts, hh_texts, oracle, tiny_policy
+from tests.curation.scoring.real_groups import (
+    encoded,
+    every_response_alone,
+    exact_logps,
+    exactness_groups,
+    fgrlhf_texts,
+    hh_texts,
+    oracle,
+    tiny_policy,
+    worst,
+)
 
 FLOAT32 = ScoringSettings(dtype="float32", batch_tokens=1024)
 
@@ -23,18 +32,10 @@ def engine() -> Iterator[TransformersEngine]:
     made.close()
 
 
-def logps(engine: TransformersEngine, groups: Sequence[EncodedGroup]) -> list[list[float]]:
-    return [[score.logps for score in scores] for scores in engine.score(groups)]
-
-
-def worst(found: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]) -> float:
-    return max(abs(a - b) for x, y in zip(found, expected, strict=True) for a, b in zip(x, y, strict=True))
-
-
 def test_shared_prompts_give_what_one_sequence_at_a_time_gives(engine: TransformersEngine) -> None:
     groups = [*encoded(hh_texts(), 12), *encoded(fgrlhf_texts(), 2)]
     assert engine.info.path == "shared"
-    assert worst(logps(engine, groups), oracle(groups)) < 1e-3
+    assert worst(engine.score(groups), oracle(groups)) < 1e-3
     assert all(
         s.num_tokens == len(ids)
         for g, r in zip(groups, engine.score(groups), strict=True)
@@ -44,17 +45,21 @@ def test_shared_prompts_give_what_one_sequence_at_a_time_gives(engine: Transform
 
 def test_order_and_grouping_do_not_matter(engine: TransformersEngine) -> None:
     groups = encoded(hh_texts(), 12)
-    expected = logps(engine, groups)
-    order = random.Random(0).sample(range(12), 12)
-    assert worst(logps(engine, [groups[i] for i in order]), [expected[i] for i in order]) < 1e-3
-    alone = [EncodedGroup(group.prompt_ids, [ids]) for group in groups for ids in group.response_ids]
-    assert worst(logps(engine, alone), [[value] for values in expected for value in values]) < 1e-3
+    expected = [[score.logps for score in scores] for scores in engine.score(groups)]
+    alone, values = every_response_alone(groups, expected, seed=0)
+    assert worst(engine.score(alone), values) < 1e-3
 
 
 def test_the_mask_hides_siblings_from_one_another(engine: TransformersEngine) -> None:
-    prompt, (one, other) = (group := encoded(hh_texts(), 1)[0]).prompt_ids, group.response_ids
-    changed = EncodedGroup(prompt, [other[::-1], one])
-    assert worst([logps(engine, [changed])[0][1:]], [logps(engine, [group])[0][:1]]) < 1e-3
+    (group,) = encoded(hh_texts(), 1)
+    one, other = group.response_ids
+    after_another = engine.score([EncodedGroup(group.prompt_ids, [other[::-1], one])])[0][1]
+    assert after_another.logps == pytest.approx(engine.score([group])[0][0].logps, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_all_of_the_exactness_set(engine: TransformersEngine) -> None:
+    assert worst(engine.score(exactness_groups()), exact_logps()) < 1e-3
 
 
 def test_prompts_are_computed_once(engine: TransformersEngine) -> None:
