@@ -35,12 +35,16 @@ def _options(debug: bool = typer.Option(False, "--debug", help="Show the traceba
         os.environ["WINNOW_DEBUG"] = "1"
 
 
-def main() -> None:
-    """Run the command; an error that the user can mend is one line and exit code 2."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; an error that the user can mend is one line and exit code 2.
+
+    Args:
+        arguments: the process's own where None.
+    """
     for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
     try:
-        app()
+        app(args=arguments)
     except WinnowError as error:
         if os.environ.get("WINNOW_DEBUG") == "1":
             raise

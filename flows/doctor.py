@@ -9,9 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from curation.scoring.engines import available_engines, choose_engine
-
 from schemas.errors import WinnowError
-from warehouse.lake import extension_path
+from warehouse.connection import extension_path
 
 _PACKAGES = ("torch", "transformers", "datasets", "polars", "duckdb", "prefect", "trl", "peft", "accelerate")
 _EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "httpfs")

@@ -19,17 +19,31 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "`winnow.toml` in the workspace. Every key has a default, unknown keys are refused, and what ran is saved in full",
-        "with the run. This page is made from the code by `python -m flows.documentation`.",
+        "`winnow.toml` in the workspace. Every key has a default, unknown keys are refused, and what ran is saved in",
+        "full with the run. This page is made from the code by `python -m flows.documentation`.",
     ]
     for name, field in Settings.model_fields.items():
-        section = field.annotation
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        section = _section(field)
+        if section is None:
             raise AssertionError(f"{name} is not a section")
-        lines += ["", f"## [{name}]", "", (section.__doc__ or "").strip().splitlines()[0], ""]
-        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
-        lines += [_row(key, value) for key, value in section.model_fields.items()]
+        lines += _section_page(name, section)
     return "\n".join([*lines, ""])
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a nested table; None for a single value."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _section_page(name: str, section: type[BaseModel]) -> list[str]:
+    nested = {key: inner for key, field in section.model_fields.items() if (inner := _section(field)) is not None}
+    lines = ["", f"## [{name}]", "", (section.__doc__ or "").strip().splitlines()[0], ""]
+    lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+    lines += [_row(key, field) for key, field in section.model_fields.items() if key not in nested]
+    for key, inner in nested.items():
+        lines += _section_page(f"{name}.{key}", inner)
+    return lines
 
 
 def _row(key: str, field: FieldInfo) -> str:

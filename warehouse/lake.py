@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import random
-import sqlite3
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,44 +13,14 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.errors import WorkspaceError
+from warehouse.connection import LakeLocation, connect, literal, prepare_sqlite, wait_while_busy
 from warehouse.settings import LakeSettings
 from warehouse.sql_files import SCHEMAS, SqlFile, sql_files
 
 LAYOUT_VERSION = 1
 """Version of the tables in ``sql/raw``; a lake of another version is refused."""
 
-_EXTENSIONS = {"sqlite": ("sqlite_scanner",), "postgres": ("postgres_scanner",)}
-_BUSY = ("database is locked", "transaction conflict", "conflict on", "could not serialize", "deadlock detected")
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class LakeLocation:
-    """What a DuckDB client needs to attach the lake."""
-
-    catalog: str
-    data_path: str
-
-    @property
-    def catalog_kind(self) -> str:
-        """``sqlite`` or ``postgres``."""
-        return self.catalog.partition(":")[0]
-
-    @classmethod
-    def of(cls, root: Path, settings: LakeSettings) -> LakeLocation:
-        """Resolve a workspace's relative paths."""
-        kind, _, target = settings.catalog.partition(":")
-        if kind not in _EXTENSIONS or not target:
-            raise WorkspaceError(
-                f"lake.catalog = {settings.catalog!r} is not a catalog",
-                mend="write sqlite:FILE or postgres:dbname=... host=...",
-            )
-        catalog = f"sqlite:{(root / target).resolve()}" if kind == "sqlite" else settings.catalog
-        data_path = settings.data_path
-        if "://" not in data_path:
-            data_path = f"{(root / data_path).resolve()}/"
-        return cls(catalog, data_path)
 
 
 class Lake:
@@ -78,11 +43,11 @@ class Lake:
         if "://" not in location.data_path:
             Path(location.data_path).mkdir(parents=True, exist_ok=True)
         if location.catalog_kind == "sqlite":
-            _prepare_sqlite(Path(location.catalog.removeprefix("sqlite:")))
+            prepare_sqlite(Path(location.catalog.removeprefix("sqlite:")))
         lake = cls(_attach(location, settings, read_only=False), location, settings)
-        if not lake._has_layout():
-            lake.transact("winnow: create the lake", lambda _: lake._create_tables())
-        lake._check_version()
+        if not _has_layout(lake.con):
+            lake.transact("winnow: create the lake", _create_tables)
+        check_layout(lake.con, location)
         lake.refresh_views()
         return lake
 
@@ -97,7 +62,7 @@ class Lake:
         if location.catalog_kind == "sqlite" and not Path(location.catalog.removeprefix("sqlite:")).exists():
             raise WorkspaceError(f"{root} holds no lake", mend=f"winnow init {root}")
         lake = cls(_attach(location, settings, read_only=read_only), location, settings)
-        lake._check_version()
+        check_layout(lake.con, location)
         if not read_only:
             lake.refresh_views()
         return lake
@@ -141,22 +106,7 @@ class Lake:
             work: does its writes through the connection it is given. It may run several times, so it must not change
                 anything but the lake. If it changes no row, no snapshot is made.
         """
-        deadline = time.monotonic() + self.settings.busy_timeout_seconds
-        wait = 0.05
-        while True:
-            try:
-                return self._attempt(message, work)
-            except duckdb.Error as error:
-                busy = any(sign in str(error).lower() for sign in _BUSY)
-                if not busy:
-                    raise
-                if time.monotonic() + wait > deadline:
-                    raise WorkspaceError(
-                        f"the lake's catalog stayed busy for {self.settings.busy_timeout_seconds:g} s: {error}",
-                        mend="wait for the other writer, or use a PostgreSQL catalog for many writers",
-                    ) from error
-            time.sleep(wait * random.uniform(0.5, 1.5))
-            wait = min(wait * 2, 2.0)
+        return wait_while_busy(lambda: self._attempt(message, work), seconds=self.settings.busy_timeout_seconds)
 
     def _attempt(self, message: str, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         self.con.execute("begin")
@@ -185,28 +135,6 @@ class Lake:
 
     # Layout
 
-    def _has_layout(self) -> bool:
-        sql = "select count(*) from duckdb_tables() where database_name = 'lake' and schema_name = 'raw'"
-        return bool(self.value(sql))
-
-    def _create_tables(self) -> None:
-        for schema in SCHEMAS:
-            self.con.execute(f"create schema if not exists lake.{schema}")
-        for file in sql_files("raw"):
-            self.con.execute(file.body)
-        now = datetime.now(UTC).replace(tzinfo=None)
-        self.con.execute("insert into raw.workspace values (?, ?)", [LAYOUT_VERSION, now])
-
-    def _check_version(self) -> None:
-        if not self._has_layout():
-            raise WorkspaceError(f"{self.location.catalog} holds no Winnow lake", mend="winnow init WORKSPACE")
-        version = self.value("select version from raw.workspace")
-        if version != LAYOUT_VERSION:
-            raise WorkspaceError(
-                f"the workspace has layout version {version}, this Winnow reads version {LAYOUT_VERSION}",
-                mend="use the Winnow that made it, or make a new workspace and ingest again",
-            )
-
     def refresh_views(self) -> None:
         """Replace the views whose SQL file changed since the lake last saw it, and drop those without a file."""
         wanted = [file for schema in ("model", "mart") for file in sql_files(schema)]
@@ -228,10 +156,44 @@ class Lake:
         self.transact("winnow: replace views", replace)
 
 
+def _has_layout(con: duckdb.DuckDBPyConnection) -> bool:
+    sql = "select count(*) from duckdb_tables() where database_name = 'lake' and schema_name = 'raw'"
+    row = con.execute(sql).fetchone()
+    return row is not None and row[0] > 0
+
+
+def _create_tables(con: duckdb.DuckDBPyConnection) -> None:
+    if _has_layout(con):
+        return  # another process made them while this one waited
+    for schema in SCHEMAS:
+        con.execute(f"create schema if not exists lake.{schema}")
+    for file in sql_files("raw"):
+        con.execute(file.body)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    con.execute("insert into raw.workspace values (?, ?)", [LAYOUT_VERSION, now])
+
+
+def check_layout(con: duckdb.DuckDBPyConnection, location: LakeLocation) -> None:
+    """Refuse a lake that Winnow did not make, or that a Winnow of another layout made.
+
+    Raises:
+        WorkspaceError: it is either.
+    """
+    if not _has_layout(con):
+        raise WorkspaceError(f"{location.catalog} holds no Winnow lake", mend="winnow init WORKSPACE")
+    row = con.execute("select max(version) from raw.workspace").fetchone()
+    version = None if row is None else row[0]
+    if version != LAYOUT_VERSION:
+        raise WorkspaceError(
+            f"the workspace has layout version {version}, this Winnow reads version {LAYOUT_VERSION}",
+            mend="use the Winnow that made it, or make a new workspace and ingest again",
+        )
+
+
 def _columns_view(marts: list[SqlFile]) -> str:
     """Query of ``mart.columns``: every mart column with its unit and meaning, from the headers."""
     rows = [
-        f"({', '.join(_literal(text) for text in (mart.name, c.name, c.unit, c.meaning, mart.grain))})"
+        f"({', '.join(literal(text) for text in (mart.name, c.name, c.unit, c.meaning, mart.grain))})"
         for mart in marts
         for c in mart.columns
     ]
@@ -241,75 +203,8 @@ def _columns_view(marts: list[SqlFile]) -> str:
     return f"select * from (values {', '.join(rows)}) as columns{names}"
 
 
-def _literal(text: str | None) -> str:
-    return "null::varchar" if text is None else "'" + text.replace("'", "''") + "'"
-
-
-def extension_path(name: str) -> Path:
-    """File of a DuckDB extension that came as a package."""
-    spec = importlib.util.find_spec(f"duckdb_extension_{name}")
-    if spec is None or not spec.submodule_search_locations:
-        raise WorkspaceError(
-            f"the DuckDB extension {name} is not installed",
-            mend=f"pip install duckdb-extension-{name.replace('_', '-')}=={duckdb.__version__}",
-        )
-    found = sorted(Path(spec.submodule_search_locations[0]).rglob(f"v{duckdb.__version__}/*.duckdb_extension"))
-    if not found:
-        raise WorkspaceError(
-            f"the DuckDB extension {name} is not for DuckDB {duckdb.__version__}",
-            mend=f"pip install duckdb-extension-{name.replace('_', '-')}=={duckdb.__version__}",
-        )
-    return found[0]
-
-
-def connect(
-    location: LakeLocation,
-    *,
-    read_only: bool,
-    config: dict[str, Any] | None = None,
-    snapshot_id: int | None = None,
-) -> Any:
-    """A DuckDB connection with the lake attached as ``lake`` and in use; nothing is downloaded.
-
-    Args:
-        location: what to attach.
-        read_only: whether writes are refused.
-        config: DuckDB's configuration.
-        snapshot_id: show the lake as it was then; views too.
-    """
-    con = duckdb.connect(
-        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False, **(config or {})}
-    )
-    extensions = [*_EXTENSIONS[location.catalog_kind], "ducklake"]
-    if "://" in location.data_path:
-        extensions.insert(0, "httpfs")
-    for name in extensions:
-        con.execute(f"load '{extension_path(name)}'")
-    options = [f"data_path '{location.data_path}'"] + (["read_only"] if read_only else [])
-    if snapshot_id is not None:
-        options.append(f"snapshot_version {int(snapshot_id)}")
-    try:
-        con.execute(f"attach 'ducklake:{location.catalog}' as lake ({', '.join(options)})")
-    except duckdb.Error as error:
-        con.close()
-        raise WorkspaceError(
-            f"the lake's catalog {location.catalog} cannot be opened: {str(error).splitlines()[0]}",
-            mend="check [lake] in winnow.toml, and that the catalog was made by Winnow",
-        ) from error
-    con.execute("use lake")
-    return con
-
-
-def _prepare_sqlite(path: Path) -> None:
-    """Make the catalog with a write-ahead log, so that a reader in the middle of a result never blocks a commit."""
-    if path.exists():
-        return
-    with closing(sqlite3.connect(path)) as catalog:
-        catalog.execute("pragma journal_mode = wal")
-
-
 def _attach(location: LakeLocation, settings: LakeSettings, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     config: dict[str, Any] = {"memory_limit": settings.memory_limit}
     if settings.threads is not None:
         config["threads"] = settings.threads
-    return connect(location, read_only=read_only, config=config)
+    return connect(location, read_only=read_only, config=config, busy_timeout_seconds=settings.busy_timeout_seconds)

@@ -14,7 +14,8 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.errors import QueryError, WorkspaceError
-from warehouse.lake import LakeLocation, connect
+from warehouse.connection import LakeLocation, connect
+from warehouse.lake import check_layout
 from warehouse.query_settings import QuerySettings
 from warehouse.read_only import check_read_only, first_lines
 from warehouse.settings import LakeSettings
@@ -43,6 +44,11 @@ class QuerySession:
             self._con = connect(location, read_only=True, config=config, snapshot_id=snapshot_id)
         except BaseException:
             self._spill.cleanup()
+            raise
+        try:
+            check_layout(self._con, location)
+        except BaseException:
+            self.close()
             raise
         allowed = [location.data_path, f"{self._spill.name}/"]
         self._con.execute(f"set allowed_directories = {allowed!r}")

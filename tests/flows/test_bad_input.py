@@ -6,11 +6,12 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows.workspace import Workspace
-from tests.flows.winnow_process import winnow
+from tests.flows.winnow_process import winnow, winnow_here
 from tests.real_data import shared
 
 PAIR = {"prompt": "What is two and two?", "chosen": "It is four.", "rejected": "It is five."}
@@ -26,9 +27,9 @@ def snapshot(root: Path) -> int:
         return lake.snapshot_id()
 
 
-def check_refused(root: Path, *arguments: str | Path, names: str) -> None:
+def check_refused(root: Path, *arguments: str | Path, names: str, run: Any = winnow_here) -> None:
     before = snapshot(root)
-    done = winnow(*arguments, timeout=120)
+    done = run(*arguments)
     assert done.returncode == 2, (done.stdout, done.stderr)
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, done.stderr
@@ -73,37 +74,39 @@ def test_a_model_folder_without_tokenizer(root: Path, tmp_path: Path) -> None:
         shutil.copy(shared("models/tiny-en") / name, model / name)
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps(PAIR) + "\n")
-    assert winnow("ingest", "-w", root, file).returncode == 0
+    assert winnow_here("ingest", "-w", root, file).returncode == 0
     check_refused(root, "score", "-w", root, "--model", model, names="tokenizer")
 
 
 def test_a_model_that_is_not_there(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps(PAIR) + "\n")
-    assert winnow("ingest", "-w", root, file).returncode == 0
+    assert winnow_here("ingest", "-w", root, file).returncode == 0
     check_refused(root, "score", "-w", root, "--model", tmp_path / "none", names="none")
 
 
 def test_a_workspace_of_another_version(root: Path) -> None:
     with Workspace.open(root).lake() as lake:
         lake.transact("age", lambda con: con.execute("update raw.workspace set version = 99"))
-    done = winnow("sql", "-w", root, "select 1")
+    done = winnow_here("sql", "-w", root, "select 1")
     assert done.returncode == 2
     assert "error: the workspace has layout version 99" in done.stderr
 
 
 def test_a_folder_that_is_no_workspace(tmp_path: Path) -> None:
-    done = winnow("score", "-w", tmp_path, "--model", "x")
+    done = winnow_here("score", "-w", tmp_path, "--model", "x")
     assert done.returncode == 2
     assert f"error: {tmp_path} is not a Winnow workspace; winnow init {tmp_path}" in done.stderr
 
 
 def test_an_unknown_setting(root: Path) -> None:
     (root / "winnow.toml").write_text("[lake]\ncatalogue = 'x'\n")
-    done = winnow("sql", "-w", root, "select 1")
+    done = winnow_here("sql", "-w", root, "select 1")
     assert done.returncode == 2
     assert "lake.catalogue: Extra inputs are not permitted" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_main_job_passes_a_mistake_on_as_one_line(root: Path) -> None:
-    check_refused(root, "run", "-w", root, "--source", "nowhere.jsonl", "--model", "x", names="nowhere.jsonl")
+    arguments = ("run", "-w", root, "--source", "nowhere.jsonl", "--model", "x")
+    check_refused(root, *arguments, names="nowhere.jsonl", run=winnow)

@@ -1,11 +1,15 @@
-"""Runs the real ``winnow`` command in a process of its own."""
+"""Runs the real ``winnow`` command, in a process of its own or, where that makes no difference, in this one."""
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+from flows.cli import main
 
 
 def winnow(
@@ -20,3 +24,15 @@ def winnow(
         env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", **(env or {})},
         check=False,
     )
+
+
+def winnow_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Like :func:`winnow`, without the seconds that a new process takes to import everything again."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            main([str(argument) for argument in arguments])
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())

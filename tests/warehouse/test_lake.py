@@ -108,3 +108,26 @@ def test_a_reader_sees_whole_commits_while_another_connection_writes(tmp_path: P
         assert reader.value("select count(*) from raw.parameters") == 0
         writer.con.execute("commit")
         assert reader.value("select count(*) from raw.parameters") == 1
+
+
+def test_two_processes_make_the_same_lake_at_once(tmp_path: Path) -> None:
+    script = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from warehouse.lake import Lake
+        from warehouse.settings import LakeSettings
+        Lake.create(Path(sys.argv[1]), LakeSettings()).close()
+    """)
+    makers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) for _ in range(3)]
+    assert [maker.wait(timeout=120) for maker in makers] == [0, 0, 0]
+    with Lake.open(tmp_path, SETTINGS, read_only=True) as lake:
+        assert lake.value("select count(*) from raw.workspace") == 1
+
+
+def test_a_folder_with_quotes_and_spaces(tmp_path: Path) -> None:
+    root = tmp_path / 'it\'s a "set"'
+    root.mkdir()
+    Lake.create(root, SETTINGS).close()
+    with Lake.open(root, SETTINGS) as lake:
+        lake.transact("many", lambda con: con.execute("insert into raw.parameters select i, i from range(100) t(i)"))
+        assert lake.value("select count(*) from raw.parameters") == 100
