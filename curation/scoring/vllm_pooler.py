@@ -23,6 +23,9 @@ from curation.scoring.lm_head import token_logps
 ARCHITECTURE_VARIABLE = "WINNOW_VLLM_ARCHITECTURE"
 """Environment variable that names the architecture to register, for vLLM's own worker processes."""
 
+EMBEDDINGS_VARIABLE = "WINNOW_VLLM_EMBEDDINGS"
+"""Environment variable that is 1 where the projected hidden state is asked for."""
+
 HEAD_SIZE = 2
 """Numbers before a request's points: the first row that was served, and the sum of log-probs."""
 
@@ -151,7 +154,7 @@ def _scored_class(base: type) -> type:
             self,
             vocab_size=config.get_vocab_size(),
             hidden_size=config.get_hidden_size(),
-            has_embedding=os.environ.get("WINNOW_VLLM_EMBEDDINGS") == "1",
+            has_embedding=os.environ.get(EMBEDDINGS_VARIABLE) == "1",
         )
 
     return type(

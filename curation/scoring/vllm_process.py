@@ -59,8 +59,10 @@ def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) ->
         options: further arguments of ``LLM``, which win.
 
     Raises:
-        EngineError: vLLM cannot load the model, or there is too little memory.
+        EngineError: vLLM cannot load the model, there is too little memory, or another engine runs in this process.
     """
+    if torch.distributed.is_initialized():
+        raise EngineError("a vLLM engine runs in this process already", mend="close it first")
     prepare_environment()
     with quiet():
         from vllm import LLM

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-import torch
 
 from curation.scoring.settings import ScoringSettings
 from curation.scoring.vllm_engine import VllmEngine
@@ -78,12 +77,3 @@ def test_embeddings_come_with_the_scores(engine: VllmEngine) -> None:
     scores = engine.score(exactness_groups()[:1])[0]
     has_embedding = [score.embedding is not None for score in scores]
     assert has_embedding == [engine.info.path == "pooling" and engine.batch_tokens > 64] * 2
-
-
-def test_it_leaves_the_process_as_it_was() -> None:
-    engine = VllmEngine(tiny_policy(), PATHS["pooling"])
-    engine.close()
-    assert "skip_set_num_threads" not in torch.set_num_threads.__qualname__
-    assert not torch.distributed.is_initialized()
-    assert not [c for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN]
-    assert not psutil.Process().children(recursive=True)
