@@ -9,7 +9,7 @@ verified, so what is reported is exact, and only recall depends on chance.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Literal
@@ -27,12 +27,12 @@ THRESHOLD = 0.8
 """Jaccard similarity from which two texts are near-duplicates."""
 
 BANDS, ROWS = 16, 5
-WINDOW = 64
+WINDOW = 8
 """In a band, a text is compared with this many others at most, so that a phrase that millions share costs no more."""
 
 _SEED = 11
 _CHUNK = 10_000
-_VERIFY_CHUNK = 20_000
+_VERIFY_CHUNK = 5_000
 
 Ints = NDArray[np.int64]
 
@@ -51,8 +51,7 @@ def near_duplicate_groups(
         The columns of ``raw.near_duplicates`` without ``run_id``, for the items that have a near-duplicate, sorted by
         ``item_id``. Texts without a word have none.
     """
-    left, right, _ = _verified(items["text"], threshold)
-    label = _labels(left, right, len(items))
+    label = _groups(items["text"], threshold)
     found = pl.DataFrame({"item_id": items["item_id"], "label": label})
     found = found.filter(pl.len().over("label") > 1)
     return found.select(
@@ -60,31 +59,26 @@ def near_duplicate_groups(
     ).sort("item_id")
 
 
-def near_duplicate_pairs(items: pl.DataFrame, *, threshold: float = THRESHOLD) -> pl.DataFrame:
-    """Near-duplicate pairs with their similarity: of texts with equal shingles only those with the first of them.
+def _groups(texts: pl.Series, threshold: float) -> Ints:
+    """A number for each text, the same for texts of one group.
 
-    Args:
-        items: ``item_id`` (unique), ``text``.
-        threshold: as in :func:`near_duplicate_groups`.
-
-    Returns:
-        ``left_id``, ``right_id``, ``similarity``.
+    Candidates that are in one group already are not verified, so a text that was copied a million times costs a
+    million comparisons and not their square.
     """
-    left, right, similarity = _verified(items["text"], threshold)
-    ids = items["item_id"]
-    return pl.DataFrame({"left_id": ids.gather(left), "right_id": ids.gather(right), "similarity": similarity})
-
-
-def _verified(texts: pl.Series, threshold: float) -> tuple[Ints, Ints, NDArray[np.float64]]:
-    """Rows of near-duplicate texts and their similarity."""
     keys, has_words = _band_keys(texts)
-    same_left, same_right, kept = _equal_signatures(keys, np.flatnonzero(has_words))
-    left, right = _candidates(keys, kept)
-    del keys
-    left, right = np.concatenate([same_left, left]), np.concatenate([same_right, right])
-    similarity = _similarity(texts, left, right)
-    is_near = similarity >= threshold
-    return left[is_near], right[is_near], similarity[is_near]
+    label = np.arange(len(texts))
+
+    def merge(left: Ints, right: Ints) -> None:
+        nonlocal label
+        is_near = _similarity(texts, left, right) >= threshold
+        label = _merged(label, left[is_near], right[is_near])
+
+    left, right, rows = _equal_signatures(keys, np.flatnonzero(has_words))
+    merge(left, right)
+    merge(*_unique([_neighbours(keys, rows, band, [1], label) for band in range(BANDS)], len(texts)))
+    for band in range(BANDS):
+        merge(*_unique([_neighbours(keys, rows, band, range(2, WINDOW + 1), label)], len(texts)))
+    return label
 
 
 def _band_keys(texts: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
@@ -130,31 +124,39 @@ def _equal_signatures(keys: NDArray[np.uint64], rows: Ints) -> tuple[Ints, Ints,
     return leader[is_later], rows[is_later], rows[~is_later]
 
 
-def _candidates(keys: NDArray[np.uint64], rows: Ints) -> tuple[Ints, Ints]:
-    """Pairs of rows that agree on a band: each band's keys are sorted, and neighbours with one key are joined."""
-    found = np.empty(0, np.int64)
-    count = len(keys)
-    for band in range(BANDS):
-        joined = pl.DataFrame({"key": keys[rows, band], "row": rows})
-        joined = joined.filter(pl.col("key").is_duplicated()).sort("key", "row")
-        pairs = [found]
-        for step in range(1, WINDOW + 1):
-            together = joined.select(
-                left="row", right=pl.col("row").shift(-step), same=pl.col("key").shift(-step) == pl.col("key")
-            )
-            together = together.filter("same")
-            if together.is_empty():
-                break
-            pairs.append(together["left"].to_numpy() * count + together["right"].to_numpy())
-        found = np.unique(np.concatenate(pairs))
-    return found // count, found % count
+def _neighbours(
+    keys: NDArray[np.uint64], rows: Ints, band: int, steps: Iterable[int], label: Ints
+) -> tuple[Ints, Ints]:
+    """Rows of different groups that agree on a band: its keys are sorted, and rows some steps apart are joined.
+
+    Equal keys are ordered by the next band, so that in a crowd the most alike stand together.
+    """
+    following = keys[rows, (band + 1) % BANDS]
+    joined = pl.DataFrame({"key": keys[rows, band], "following": following, "row": rows, "label": label[rows]})
+    joined = joined.filter(pl.col("key").is_duplicated()).sort("key", "following", "row")
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    for step in steps:
+        other = pl.all().shift(-step).name.prefix("other_")
+        together = joined.with_columns(other).filter(pl.col("key") == pl.col("other_key"))
+        if together.is_empty():
+            break
+        apart = together.filter(pl.col("label") != pl.col("other_label"))
+        found.append((apart["row"].to_numpy(), apart["other_row"].to_numpy()))
+    left, right = (np.concatenate(side) for side in zip(*found, strict=True))
+    return left, right
+
+
+def _unique(pairs: Sequence[tuple[Ints, Ints]], count: int) -> tuple[Ints, Ints]:
+    """Every pair of rows once, the lower row first."""
+    left, right = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    codes = np.unique(np.minimum(left, right) * count + np.maximum(left, right))
+    return codes // max(count, 1), codes % max(count, 1)
 
 
 def _similarity(texts: pl.Series, left: Ints, right: Ints) -> NDArray[np.float64]:
     """Exact Jaccard similarity of each candidate pair; texts that belong together are read together."""
     similarity = np.empty(len(left))
-    label = _labels(left, right, len(texts))
-    order = np.argsort(label[left], kind="stable")
+    order = np.lexsort((right, left, _merged(np.arange(len(texts)), left, right)[left]))
 
     def verify(part: Ints) -> None:
         used, inverse = np.unique(np.concatenate([left[part], right[part]]), return_inverse=True)
@@ -171,8 +173,9 @@ def _parts(order: Ints) -> Iterator[Ints]:
         yield order[start : start + _VERIFY_CHUNK]
 
 
-def _labels(left: Ints, right: Ints, count: int) -> NDArray[np.int32]:
-    """Connected component of each row."""
-    links = sparse.csr_array((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
-    _, label = connected_components(links, directed=False)
-    return label
+def _merged(label: Ints, left: Ints, right: Ints) -> Ints:
+    """Labels from 0 after the groups of ``left[i]`` and ``right[i]`` became one."""
+    count = int(label.max(initial=-1)) + 1
+    links = sparse.csr_array((np.ones(len(left), np.int8), (label[left], label[right])), shape=(count, count))
+    _, joined = connected_components(links, directed=False)
+    return joined[label].astype(np.int64)
