@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows.console import out
 from warehouse.diff import RunDiff
@@ -39,7 +39,7 @@ def runs_table(lake: Lake, *, stage: str | None) -> None:
         "weight",
         "exports",
     )
-    table = Table(*names, header_style="bold")
+    table = Table(*(Column(name, overflow="fold") for name in names), header_style="bold")
     for run in lake.frame(_RUNS, [stage]).to_dicts():
         rules = run["rules"] or ""
         if run["restored_from"]:
@@ -74,7 +74,8 @@ def diff_tables(found: RunDiff) -> None:
 
 def frame_table(frame: pl.DataFrame) -> Table:
     """A frame as a table; numbers with separators, lists joined by commas."""
-    table = Table(*(name.replace("_", " ") for name in frame.columns), header_style="bold")
+    columns = (Column(name.replace("_", " "), overflow="fold") for name in frame.columns)
+    table = Table(*columns, header_style="bold")
     for row in frame.iter_rows():
         table.add_row(*(_number(value) for value in row))
     return table

@@ -145,7 +145,7 @@ def _did_you_mean(name: str, known: Collection[str]) -> str:
 
 
 def _tree(sql: str, where: str) -> dict[str, Any]:
-    query = f"select ({sql}\n) as result"
+    query = f"select {sql}\nas result"
     row = _parser().cursor().execute("select json_serialize_sql(?)", [query]).fetchone()
     assert row is not None
     parsed = json.loads(row[0])

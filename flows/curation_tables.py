@@ -1,0 +1,65 @@
+"""Dry runs and advice on the terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.table import Column, Table
+
+from curation.advise import Advice
+from flows.console import out
+from flows.stages.advice import DryRun
+from flows.stages.curate import unknown_sentence
+
+_EXCERPT = 60
+
+
+def dry_run_tables(found: DryRun) -> None:
+    """Print what each rule would do, then its examples."""
+    rules = found.rules
+    out.print(
+        f"{rules.name} over {found.num_pairs:,} pairs, objective {rules.objective}, beta {rules.beta:g};"
+        " nothing is written"
+    )
+    names = ("action", "matched", "by it alone", "does something", "weight removed")
+    table = Table(Column("rule", overflow="fold"), *names, header_style="bold")
+    for each in found.previews:
+        count = each.count
+        table.add_row(
+            count.rule,
+            count.action,
+            f"{count.num_matched:,}",
+            f"{count.num_alone:,}",
+            f"{count.num_applied:,}",
+            f"{each.weight_removed:,.1f}",
+        )
+    out.print(table)
+    for each in found.previews:
+        if each.count.num_unknown:
+            out.print(unknown_sentence(each.count, found.num_pairs), soft_wrap=True)
+    if found.num_adjudicated:
+        out.print(f"{found.num_adjudicated:,} pairs were decided by people, whatever the rules say.")
+    for each in found.previews:
+        if each.examples:
+            out.print(f"\n[bold]{each.count.rule}[/], for example:")
+            for pair in each.examples:
+                _print_example(pair, found.texts.get(pair))
+
+
+def advice_lines(advice: Advice) -> None:
+    """Print the recommendation and its reasons."""
+    out.print(f"[bold]objective {advice.objective}, beta {advice.beta:g}, profile {advice.profile}[/]")
+    for reason in advice.reasons:
+        out.print(f"- {reason}", soft_wrap=True)
+    out.print(f"Try: winnow curate --rules {advice.profile} --dry-run")
+
+
+def _print_example(pair: str, texts: dict[str, Any] | None) -> None:
+    if texts is None:
+        out.print(f"  {pair}")
+        return
+    prompt = json.loads(texts["prompt"])
+    parts = [prompt[-1]["content"] if prompt else "", texts["chosen"], texts["rejected"]]
+    shown = " | ".join(" ".join(part.split())[:_EXCERPT] for part in parts)
+    out.print(f"  {pair}  {shown}", soft_wrap=True, markup=False)
