@@ -88,4 +88,6 @@ def open_engine(name: EngineName, policy: ReferencePolicy, settings: ScoringSett
         from curation.scoring.vllm_engine import VllmEngine
 
         return VllmEngine(policy, settings)
-    raise EngineError(f"there is no engine {name!r}", mend="use one of auto, vllm, transformers")
+    from curation.scoring.server_engine import ServerEngine
+
+    return ServerEngine(policy, settings)

@@ -31,6 +31,9 @@ class ScoringSettings(BaseModel):
     engine: EngineName = Field(default="auto", description="Engine; auto takes the fastest that is installed")
     vllm_path: VllmPath = Field(default="auto", description="Path through vLLM; auto takes the best that it has")
     server: str | None = Field(default=None, description="URL of a running vLLM server, for engine = 'vllm-server'")
+    server_concurrency: int = Field(default=16, ge=1, description="Requests that are under way at the server at once")
+    server_timeout_seconds: float = Field(default=120, gt=0, description="How long one request may take")
+    server_retries: int = Field(default=4, ge=0, description="How often a request that failed is tried again")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="dtype of the computation; auto is the one in which the weights are stored"
     )

@@ -119,25 +119,19 @@ def _add(shard: Shard, row: PromptRow, encoded: EncodedGroup | TokenError, polic
     if isinstance(encoded, TokenError):
         shard.items += [Item(name, None, 0, 0, 0, error=encoded.message) for name in row.response_ids]
         return
-    number = len(shard.groups)
-    fitting: list[list[int]] = []
-    cut: list[tuple[EncodedGroup, Item]] = []
     prompt = encoded.prompt_ids
+    fitting = EncodedGroup(prompt, [])
+    main = len(shard.groups)
+    if any(len(prompt) + len(ids) <= policy.max_length for ids in encoded.response_ids):
+        shard.groups.append(fitting)
     for name, ids in zip(row.response_ids, encoded.response_ids, strict=True):
         if len(prompt) + len(ids) <= policy.max_length:
-            shard.items.append(Item(name, number, len(fitting), len(ids), len(prompt)))
-            fitting.append(ids)
+            shard.items.append(Item(name, main, len(fitting.response_ids), len(ids), len(prompt)))
+            fitting.response_ids.append(ids)
             continue
         rest = truncate_prompt_left(prompt, ids, policy.max_length) if policy.truncate == "left" else None
         if rest is None:
             shard.items.append(Item(name, None, 0, len(ids), len(prompt), is_truncated=True))
         else:
-            item = Item(name, -1, 0, len(ids), len(rest), is_truncated=True)
-            cut.append((EncodedGroup(rest, [ids]), item))
-    if fitting:
-        shard.groups.append(EncodedGroup(prompt, fitting))
-    for group, item in cut:
-        shard.items.append(
-            Item(item.response_id, len(shard.groups), 0, item.num_tokens, item.num_prompt_tokens, is_truncated=True)
-        )
-        shard.groups.append(group)
+            shard.items.append(Item(name, len(shard.groups), 0, len(ids), len(rest), is_truncated=True))
+            shard.groups.append(EncodedGroup(rest, [ids]))
