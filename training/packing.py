@@ -65,6 +65,13 @@ class Layout:
         numbers, sizes = torch.tensor([n for n, _ in parts]), torch.tensor([size for _, size in parts])
         return torch.repeat_interleave(numbers, sizes).to(self.position_ids.device)
 
+    @cached_property
+    def longest(self) -> int:
+        """Most tokens that any token could look back over, itself included."""
+        return max(
+            tree.prompt[1] - tree.prompt[0] + max(end - begin for begin, end in tree.responses) for tree in self.trees
+        )
+
     def to(self, device: torch.device) -> Layout:
         """The same on another device."""
         return Layout(self.trees, self.position_ids.to(device))
