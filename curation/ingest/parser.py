@@ -69,7 +69,6 @@ class Parser:
         self._con = duckdb.connect(config={"memory_limit": settings.memory_limit})
         if temporary_directory is not None:
             self._con.execute(f"set temp_directory = {literal(temporary_directory)}")
-        self._con.execute("set TimeZone = 'UTC'")
         self._con.execute(_sql("macros.sql"))
         if prepare is not None:
             prepare(self._con)
@@ -84,17 +83,20 @@ class Parser:
         self._con.close()
 
     def parse(self, batch: pa.Table) -> ParsedBatch:
-        """Parse rows of the schema :data:`curation.ingest.rows.ROWS`.
+        """Parse rows of the schema :data:`curation.ingest.rows.ROWS`; several threads may do so at once.
 
         Raises:
             pandera.errors.SchemaError: a reader broke the contract of the long form, which is a bug.
         """
-        con = self._con
+        with self._con.cursor() as con:
+            return self._parse(con, batch)
+
+    def _parse(self, con: duckdb.DuckDBPyConnection, batch: pa.Table) -> ParsedBatch:
+        con.execute("set TimeZone = 'UTC'")
         con.register("batch", batch)
-        con.execute(f"create or replace temp table all_rows as {_sql('rows.sql')}")
-        con.unregister("batch")
-        con.execute("create or replace temp view rows as select source_row, doc from all_rows where reason is null")
-        con.execute(f"create or replace temp table judged as {self._normalise}")
+        con.execute(f"create temp table all_rows as {_sql('rows.sql')}")
+        con.execute("create temp view rows as select source_row, doc from all_rows where reason is null")
+        con.execute(f"create temp table judged as {self._normalise}")
         judgments = con.execute(self._judgments_query()).to_arrow_table()
         quarantine = con.execute(self._quarantine_query()).to_arrow_table()
         counts = con.execute("select count(*) from all_rows").fetchone()

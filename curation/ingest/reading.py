@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -17,10 +20,14 @@ from curation.ingest.mapping_sql import mapping_query, table_name
 from curation.ingest.opening import content_hash
 from curation.ingest.parser import PARSER_VERSION, ParsedBatch, Parser
 from curation.ingest.paths import json_path, parse_path
+from curation.ingest.rows import RowBatches
 from curation.ingest.settings import IngestSettings
 from curation.ingest.sources import SourceFile
 from schemas.errors import SourceError
 from schemas.identity import digest
+
+MOST_WORKERS = 8
+"""Batches that are parsed at once at most, however many cores there are: each takes memory."""
 
 _MATTERS = {"identical_responses", "tie_threshold", "max_row_bytes", "max_payload_bytes"}
 
@@ -59,10 +66,23 @@ def read_source(
         batches = read_rows(source.path, settings)
         if group_by is not None:
             batches = grouped(batches, group_by, settings, temporary_directory=temporary_directory)
-        for batch, num_bytes in batches:
-            yield parser.parse(batch), num_bytes
+        yield from _parsed(parser, batches)
     finally:
         parser.close()
+
+
+def _parsed(parser: Parser, batches: RowBatches) -> Iterator[tuple[ParsedBatch, int]]:
+    """Batches parsed on all cores, in their order, a few at a time; DuckDB works on one batch with one thread only."""
+    workers = min(os.cpu_count() or 1, MOST_WORKERS)
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[tuple[Future[ParsedBatch], int]] = deque()
+        for batch, num_bytes in batches:
+            pending.append((pool.submit(parser.parse, batch), num_bytes))
+            if len(pending) > workers:
+                future, done = pending.popleft()
+                yield future.result(), done
+        for future, done in pending:
+            yield future.result(), done
 
 
 def source_query(source: SourceFile, settings: IngestSettings) -> str:
@@ -91,7 +111,7 @@ def _load_tables(con: duckdb.DuckDBPyConnection, source: SourceFile, settings: I
     for name, table in source.format.tables.items():
         path = source.tables[name]
         relation = table_name(name)
-        con.execute(f"create temp table {relation} (key varchar, value varchar)")
+        con.execute(f"create table {relation} (key varchar, value varchar)")
         for batch, _ in read_rows(path, settings):
             con.register("table_rows", batch)
             key = text(json_path(parse_path(table.key)))

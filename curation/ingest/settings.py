@@ -25,7 +25,7 @@ class IngestSettings(BaseModel):
     max_payload_bytes: int = Field(
         default=64 << 10, ge=256, description="How much of a bad row is kept in raw.quarantine.payload"
     )
-    batch_bytes: int = Field(default=32 << 20, ge=1 << 16, description="Text that is read and parsed at a time")
+    batch_bytes: int = Field(default=16 << 20, ge=1 << 16, description="Text that one core parses at a time")
     commit_bytes: int = Field(
         default=8 << 30,
         ge=0,

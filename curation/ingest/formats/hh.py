@@ -8,27 +8,46 @@ from curation.ingest.settings import IngestSettings
 
 _TURN = r"\n\n(?:Human|Assistant):"
 
+# each step in a query of its own: an alias used in the same select would be computed anew
 _PARTS = f"""(
+    with transcripts as (
+        select
+            *,
+            json_type(doc, '$.chosen') as chosen_type,
+            json_type(doc, '$.rejected') as rejected_type,
+            {text("$.chosen")} as chosen,
+            {text("$.rejected")} as rejected
+        from rows
+    ),
+
+    answers as (
+        select
+            *,
+            string_split(chosen, e'\\n\\nAssistant:')[-1] as chosen_answer,
+            string_split(rejected, e'\\n\\nAssistant:')[-1] as rejected_answer
+        from transcripts
+    ),
+
+    -- what stands before the last answer, the 12 characters of '\\n\\nAssistant:' left out
+    contexts as (
+        select
+            *,
+            left(chosen, length(chosen) - length(chosen_answer) - 12) as context,
+            left(rejected, length(rejected) - length(rejected_answer) - 12) as rejected_context
+        from answers
+    )
+
     select
         *,
-        json_type(doc, '$.chosen') as chosen_type,
-        json_type(doc, '$.rejected') as rejected_type,
-        {text("$.chosen")} as chosen,
-        {text("$.rejected")} as rejected,
-        string_split(chosen, e'\\n\\nAssistant:')[-1] as chosen_answer,
-        string_split(rejected, e'\\n\\nAssistant:')[-1] as rejected_answer,
-        -- what stands before the last answer, 12 characters of '\\n\\nAssistant:' left out
-        left(chosen, length(chosen) - length(chosen_answer) - 12) as context,
-        left(rejected, length(rejected) - length(rejected_answer) - 12) as rejected_context,
         string_split_regex(context, '{_TURN}') as contents,
         regexp_extract_all(context, e'\\n\\n(Human|Assistant):', 1) as names
-    from rows
+    from contexts
 )"""
 
-_IS_TEXT = "chosen_type = 'VARCHAR' and rejected_type = 'VARCHAR'"
-
+# zipped, because a list that a lambda captures is copied for every element
 _MESSAGES = """case when names is not null then to_json(list_transform(
-    names, lambda name, i: {'role': lower(name), 'content': trim(contents[i + 1], e' \\n\\t\\r')})) end"""
+    list_zip(names, contents[2:]), lambda turn: {'role': lower(turn[1]), 'content': trim(turn[2], e' \\n\\t\\r')}
+)) end"""
 
 _REASON = """case
     when chosen_type is null or chosen_type = 'NULL' or rejected_type is null or rejected_type = 'NULL'
