@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,13 @@ def publish(written: Path, target: Path, *, keep: int) -> None:
         shutil.rmtree(old)
 
 
-def newest(folder: Path) -> Path | None:
+def newest(folder: Path, *, warn: Callable[[str], None]) -> Path | None:
     """The newest whole checkpoint of a folder; a broken one is skipped with a warning. None where there is none."""
     for candidate in reversed(_found(folder)):
         problem = _problem(candidate)
         if problem is None:
             return candidate
-        warnings.warn(f"checkpoint {candidate} is skipped: {problem}", stacklevel=2)
+        warn(f"checkpoint {candidate} is skipped: {problem}")
     return None
 
 

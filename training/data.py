@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -68,6 +69,21 @@ class EncodedPairs:
     def shared_lengths(self) -> NDArray[np.int64]:
         """Tokens of each pair with its prompt counted once. Shape (N,)."""
         return self.lengths(self.prompt) + self.lengths(self.chosen) + self.lengths(self.rejected)
+
+    @cached_property
+    def best_share(self) -> NDArray[np.float64]:
+        """1 over the pairs of a prompt in which its best response is chosen, 0 in the other pairs. Shape (N,).
+
+        The best response is one that is never rejected, so a prompt whose preferences go in a circle has none.
+        """
+        never_rejected = ~np.isin(self.chosen, self.rejected)
+        numbers, place, times = np.unique(self.chosen, return_inverse=True, return_counts=True)
+        prompts_of = np.zeros(len(numbers), np.int64)
+        prompts_of[place] = self.prompt
+        rivals = np.isin(numbers, self.chosen[never_rejected])
+        per_prompt = {int(p): int(c) for p, c in zip(*np.unique(prompts_of[rivals], return_counts=True), strict=True)}
+        shared = np.array([per_prompt.get(int(p), 1) for p in self.prompt], dtype=np.float64)
+        return np.where(never_rejected, 1.0 / (times[place] * shared), 0.0)
 
     def take(self, rows: NDArray[np.int64]) -> EncodedPairs:
         """The given pairs, over the same tokens."""

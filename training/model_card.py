@@ -31,6 +31,7 @@ def model_card(
     before: Mapping[str, float],
     after: Mapping[str, float],
     library: str,
+    check: Mapping[str, float] | None,
 ) -> str:
     """Markdown with the header that the Hub reads."""
     rules = manifest.get("rules") or {}
@@ -46,7 +47,8 @@ def model_card(
         f"- rules: `{rules.get('name')}` (SHA-256 `{str(rules.get('sha256'))[:12]}`)",
         f"- pairs: {counts['train']:,} trained on, {counts['eval']:,} held out;"
         f" {counts['too_long']:,} too long and {counts['weightless']:,} without weight were left out",
-        f"- steps: {counts['steps']:,}\n",
+        f"- steps: {counts['steps']:,}",
+        _check_line(check),
         "| held-out pairs | before | after | unit |",
         "|---|---:|---:|---|",
     ]
@@ -56,3 +58,12 @@ def model_card(
             lines.append(f"| {title} | {first} | {after[name]:.4f} | {unit} |")
     lines += ["", "## Settings\n", "```json", json.dumps(settings, indent=1, sort_keys=True), "```", ""]
     return "\n".join(lines)
+
+
+def _check_line(check: Mapping[str, float] | None) -> str:
+    if check is None:
+        return "- reference log-probs: from the export, of another policy than the one that training started from\n"
+    return (
+        f"- reference log-probs: from the export; on {check['num_pairs']} pairs they are {check['mean_difference']:.2g}"
+        f" nats a token from the trainer's own on average, at most {check['max_difference']:.2g}\n"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,12 +23,14 @@ class PairBatch:
         policy: log-probs of the model that is trained, with gradient.
         reference_chosen_logps, reference_rejected_logps: nats; NaN where unknown.
         soft_label: probability that the chosen response is the better one.
+        best_share: part that this pair takes of its prompt's likelihood term in rrhf.
     """
 
     policy: PairLogps
     reference_chosen_logps: Tensor
     reference_rejected_logps: Tensor
     soft_label: Tensor
+    best_share: Tensor
 
     @property
     def reference_margin(self) -> Tensor:
@@ -42,7 +45,14 @@ class PairBatch:
             self.reference_rejected_logps,
             self.reference_chosen_logps,
             1 - self.soft_label,
+            self.best_share,
         )
+
+    def take(self, rows: Tensor) -> PairBatch:
+        """The given pairs (numbers or a mask)."""
+        policy = PairLogps(**{name: getattr(self.policy, name)[rows] for name in PairLogps.__dataclass_fields__})
+        names = ("reference_chosen_logps", "reference_rejected_logps", "soft_label", "best_share")
+        return PairBatch(policy, *(getattr(self, name)[rows] for name in names))
 
 
 def pair_loss(batch: PairBatch, loss: LossSettings, state: ObjectiveState) -> Tensor:
@@ -53,6 +63,29 @@ def pair_loss(batch: PairBatch, loss: LossSettings, state: ObjectiveState) -> Te
     if loss.sft_weight > 0:
         value = value + losses.sft_loss(batch.policy.chosen_logps_mean, sft_weight=loss.sft_weight)
     return value
+
+
+def routed_loss(batch: PairBatch, route: Tensor, objectives: Sequence[LossSettings], state: ObjectiveState) -> Tensor:
+    """Loss of each pair under the objective that it is routed to.
+
+    Args:
+        batch: B pairs.
+        route: number of each pair's objective. Shape (B,).
+        objectives: all that are numbered.
+        state: of the run's objective.
+
+    Returns:
+        Shape (B,).
+    """
+    if len(objectives) == 1:
+        return pair_loss(batch, objectives[0], state)
+    parts, places = [], []
+    for number, loss in enumerate(objectives):
+        rows = torch.nonzero(route == number).squeeze(1)
+        if len(rows):
+            parts.append(pair_loss(batch.take(rows), loss, state))
+            places.append(rows)
+    return torch.cat(parts)[torch.argsort(torch.cat(places))]
 
 
 def margins(batch: PairBatch, *, length_normalized: bool) -> tuple[Tensor, Tensor]:
@@ -101,7 +134,8 @@ def _hard_loss(batch: PairBatch, loss: LossSettings, state: ObjectiveState) -> T
         case Objective.SIMPO:
             return losses.simpo_loss(policy.chosen_logps_mean, policy.rejected_logps_mean, **values)
         case Objective.RRHF:
-            return losses.rrhf_ranking_loss(policy.chosen_logps_mean, policy.rejected_logps_mean)
+            ranking = losses.rrhf_ranking_loss(policy.chosen_logps_mean, policy.rejected_logps_mean)
+            return ranking - batch.best_share * policy.chosen_logps_mean
         case Objective.CPO_CONTRASTIVE:
             return losses.logistic_loss(values["beta"] * d)
 

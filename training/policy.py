@@ -87,6 +87,16 @@ def set_attention(model: Any, implementation: str) -> None:
     model.set_attn_implementation(implementation)
 
 
+def compile_layers(model: Any) -> None:
+    """Compile every decoder layer in place, for any length; the head and the embeddings stay as they are.
+
+    The first steps take long; it pays from some hundred steps on.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    for layer in base.get_decoder().layers:
+        layer.compile(dynamic=True)
+
+
 def supports_packing(model: Any) -> bool:
     """Whether the model's attention can be replaced and every layer is attention, so that rows may be packed."""
     config = model.config.get_text_config()

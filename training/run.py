@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +13,22 @@ from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from schemas.errors import ConfigError, TrainingError
 from schemas.model_identity import weights_hash
 from training import checkpoints
+from training.adapters import add_adapter, quantization
+from training.alarm import AlignmentAlarm
 from training.data import EncodedPairs, encode_pairs
 from training.export_folder import ExportFolder
 from training.load import check_tokenizer, load_policy, load_tokenizer, model_folder
 from training.model_card import model_card
 from training.monitor import PairScores
 from training.objectives import TRAITS, Objective
-from training.policy import ATTENTION, set_attention, supports_packing
+from training.policy import ATTENTION, compile_layers, set_attention, supports_packing
 from training.quiet import quiet_libraries
+from training.reference_check import ReferenceCheck, sample
 from training.settings import LossSettings, TrainSettings
 from training.trainer import PairTrainer
 
@@ -120,6 +123,8 @@ class TrainingResult:
         log_history: what was logged at which step.
         eval_pairs, eval_scores: held-out pairs and their log-probs after training.
         counts: pairs trained on, held out and left out; steps.
+        check: how well the exported log-probs fit; None where there was nothing to compare.
+        alarms: (step, message) of each alignment alarm.
     """
 
     checkpoint: Path
@@ -129,15 +134,20 @@ class TrainingResult:
     eval_pairs: EncodedPairs
     eval_scores: PairScores
     counts: dict[str, int]
+    check: ReferenceCheck | None
+    alarms: list[tuple[int, str]]
 
 
-def run_training(plan: TrainingPlan, output: Path, *, progress: Progress) -> TrainingResult:
+def run_training(
+    plan: TrainingPlan, output: Path, *, progress: Progress, warn: Callable[[str], None]
+) -> TrainingResult:
     """Train, or go on where a killed run of the same plan stopped, and leave the model in ``output``.
 
     Args:
         plan: what to do.
         output: the model folder to make; until it is whole, everything lies in a hidden folder beside it.
         progress: makes a progress bar.
+        warn: shows a line to the user.
 
     Raises:
         TrainingError: the export does not fit the objective or the model, or the loss is not finite.
@@ -147,10 +157,15 @@ def run_training(plan: TrainingPlan, output: Path, *, progress: Progress) -> Tra
         tokenizer = load_tokenizer(plan.folder, trust_remote_code=plan.settings.trust_remote_code)
         check_tokenizer(tokenizer, plan.export)
         train_pairs, eval_pairs = _encode(plan, tokenizer, progress)
-        check_objective(train_pairs, plan.loss)
-        trainer = make_trainer(plan, tokenizer, train_pairs, eval_pairs, work)
-        resume = checkpoints.newest(work)
+        routed = routed_objectives(train_pairs, plan)
+        for loss in (plan.loss, *routed):
+            check_objective(train_pairs, loss)
+        trainer = make_trainer(plan, tokenizer, train_pairs, eval_pairs, work, routed)
+        resume = checkpoints.newest(work, warn=warn)
         trainer.args.eval_on_start = resume is None
+        check = _check_reference(trainer, plan)
+        alarm = AlignmentAlarm(plan.settings.alarm, warn)
+        trainer.add_callback(alarm)
         with progress("train", trainer.num_steps, "steps") as advance:
             trainer.add_callback(_StepProgress(advance))
             trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
@@ -174,24 +189,69 @@ def run_training(plan: TrainingPlan, output: Path, *, progress: Progress) -> Tra
             counts=counts,
             before=before,
             after=after,
-            library="transformers",
+            library="transformers" if plan.settings.lora is None else "peft",
+            check=None if check is None else check.as_dict(),
         )
         _publish(trainer, work, output, {"README.md": card, "winnow_metrics.json": _json(before, after)})
-    return TrainingResult(output, before, after, history, trainer.eval_pairs, scores, counts)
+    return TrainingResult(output, before, after, history, trainer.eval_pairs, scores, counts, check, alarm.alarms)
+
+
+def _check_reference(trainer: PairTrainer, plan: TrainingPlan) -> ReferenceCheck | None:
+    """Compare a sample's exported log-probs with the untrained policy's own, where it is the reference."""
+    part = sample(trainer.pairs, plan.settings.check_pairs)
+    if not plan.is_reference or len(part) == 0:
+        return None
+    check = ReferenceCheck.of(trainer.score(part))
+    check.require(plan.settings.check_tolerance, model=plan.model)
+    return check
+
+
+def routed_objectives(pairs: EncodedPairs, plan: TrainingPlan) -> list[LossSettings]:
+    """The other objectives to which the export routes pairs.
+
+    Raises:
+        TrainingError: one is not known.
+    """
+    found = []
+    for name in sorted(set(pairs.objective) - {"", plan.loss.objective.value}):
+        if name not in list(Objective):
+            raise TrainingError(
+                f"the export routes pairs to objective {name!r}", mend=f"use one of {', '.join(Objective)} in the rules"
+            )
+        own = TrainSettings(objective=Objective(name))
+        found.append(LossSettings.resolve(own, Objective(name), rules_beta=plan.export.rules.get("beta")))
+    return found
 
 
 def make_trainer(
-    plan: TrainingPlan, tokenizer: Any, pairs: EncodedPairs, eval_pairs: EncodedPairs, work: Path
+    plan: TrainingPlan,
+    tokenizer: Any,
+    pairs: EncodedPairs,
+    eval_pairs: EncodedPairs,
+    work: Path,
+    routed: Sequence[LossSettings] = (),
 ) -> PairTrainer:
     """The trainer of a plan, with its model loaded."""
     settings = plan.settings
-    model = load_policy(plan.folder, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
+    model = load_policy(
+        plan.folder,
+        dtype=settings.dtype,
+        trust_remote_code=settings.trust_remote_code,
+        quantization=quantization(settings.lora),
+    )
     batching = settings.batching if supports_packing(model) else "padded"
     set_attention(model, ATTENTION[batching])
+    if settings.lora is not None:
+        set_seed(settings.seed)  # the adapter starts at random numbers
+        model = add_adapter(model, settings.lora)
+    if settings.compile:
+        compile_layers(model)
     trainer = PairTrainer(
         model,
-        args=training_arguments(settings, work),
+        args=make_arguments(settings, work),
         loss=plan.loss,
+        routed=routed,
+        slice_by=settings.slice_by,
         pairs=pairs,
         eval_pairs=held_out(eval_pairs, settings.eval_pairs),
         batch_size=settings.batch_size,
@@ -203,7 +263,7 @@ def make_trainer(
     return trainer
 
 
-def training_arguments(settings: TrainSettings, output: Path) -> TrainingArguments:
+def make_arguments(settings: TrainSettings, output: Path) -> TrainingArguments:
     """Our settings as those of ``transformers``."""
     return TrainingArguments(
         output_dir=str(output),

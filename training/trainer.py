@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import importlib.util
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from schemas.errors import TrainingError
 from training import checkpoints
 from training.data import EncodedPairs
 from training.monitor import PairScores, metrics
-from training.objective_loss import PairBatch, pair_loss, violation
+from training.objective_loss import PairBatch, routed_loss, violation
 from training.objective_state import ObjectiveState
 from training.objectives import Objective
 from training.packing import Batching, Pack, pack_pairs
@@ -80,6 +82,8 @@ class PairTrainer(Trainer):
         *,
         args: TrainingArguments,
         loss: LossSettings,
+        routed: Sequence[LossSettings] = (),
+        slice_by: str = "none",
         pairs: EncodedPairs,
         eval_pairs: EncodedPairs,
         batch_size: int,
@@ -97,6 +101,8 @@ class PairTrainer(Trainer):
             callbacks=callbacks,
         )
         self.loss = loss
+        self.objectives = (loss, *routed)
+        self.slice_by = slice_by
         self.pairs, self.eval_pairs = pairs, eval_pairs
         self.batch_size, self.token_budget, self.batching = batch_size, token_budget, batching
         self.objective_state = ObjectiveState()
@@ -105,6 +111,8 @@ class PairTrainer(Trainer):
         self._step_scores: list[PairScores] = []
         self._step_violation = 0.0
         self._packs_of_step = 0
+        self._tokens_since_log = 0
+        self._last_log: float | None = None
 
     # Data
 
@@ -135,10 +143,13 @@ class PairTrainer(Trainer):
     ) -> Tensor:
         """Forward and backward pass of every pack of a batch; gradients are exchanged with the last one."""
         model.train()
+        if self._last_log is None:
+            self._last_log = time.perf_counter()
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
         packs: list[Pack] = inputs["packs"]
         self._packs_of_step = len(packs)
         for number, pack in enumerate(packs):
+            self._tokens_since_log += pack.input_ids.numel()
             last = number == len(packs) - 1
             with torch.enable_grad(), _exchange(self.accelerator, model, last):
                 loss = self._weighted_loss(model, pack.to(self.args.device), num_items_in_batch)
@@ -171,14 +182,20 @@ class PairTrainer(Trainer):
     def _weighted_loss(self, model: nn.Module, pack: Pack, total_weight: Any) -> Tensor:
         policy = pair_logps(model, pack, unwrapped=self.accelerator.unwrap_model(model))
         batch = self._batch(self.pairs, pack, policy)
-        losses = pair_loss(batch, self.loss, self.objective_state)
+        losses = routed_loss(batch, self._route(self.pairs, pack), self.objectives, self.objective_state)
         weight = _column(self.pairs.weight, pack)
         self._keep(batch, pack, losses, weight)
         return (losses * weight).sum() / total_weight * self.args.world_size
 
     def _batch(self, pairs: EncodedPairs, pack: Pack, policy: PairLogps) -> PairBatch:
-        names = ("reference_chosen_logps", "reference_rejected_logps", "soft_label")
+        names = ("reference_chosen_logps", "reference_rejected_logps", "soft_label", "best_share")
         return PairBatch(policy, *(_column(getattr(pairs, name), pack) for name in names))
+
+    def _route(self, pairs: EncodedPairs, pack: Pack) -> Tensor:
+        """Number of each pair's objective. Shape (pairs,)."""
+        numbers = {loss.objective.value: number for number, loss in enumerate(self.objectives)}
+        found = [numbers.get(name, 0) for name in pairs.objective[pack.pairs]]
+        return torch.tensor(found, device=pack.input_ids.device)
 
     def _keep(self, batch: PairBatch, pack: Pack, losses: Tensor, weight: Tensor) -> None:
         if not bool(torch.isfinite(losses).all()):
@@ -207,7 +224,7 @@ class PairTrainer(Trainer):
                 pack = pack.to(self.args.device)
                 policy = pair_logps(chosen, pack, unwrapped=self.accelerator.unwrap_model(chosen))
                 batch = self._batch(pairs, pack, policy)
-                losses = pair_loss(batch, self.loss, self.objective_state)
+                losses = routed_loss(batch, self._route(pairs, pack), self.objectives, self.objective_state)
                 parts.append((pack.pairs, _scores(batch, losses, _column(pairs.weight, pack))))
                 if advance is not None:
                     advance(len(pack.pairs), "")
@@ -226,15 +243,25 @@ class PairTrainer(Trainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Metrics of the held-out pairs, logged under ``eval_``."""
-        found = {f"{metric_key_prefix}_{k}": v for k, v in metrics(self.score(self.eval_pairs)).items()}
+        scores = self.score(self.eval_pairs)
+        found = {f"{metric_key_prefix}_{name}": value for name, value in self._sliced(scores).items()}
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
 
     def log_metrics_of(self, scores: PairScores) -> dict[str, float]:
         """Metrics of held-out pairs that were scored already, logged as an evaluation."""
+        self.log({f"eval_{name}": value for name, value in self._sliced(scores).items()})
+        return metrics(scores)
+
+    def _sliced(self, scores: PairScores) -> dict[str, float]:
+        """Metrics of the held-out pairs, and again as ``name/slice`` for every slice."""
         found = metrics(scores)
-        self.log({f"eval_{name}": value for name, value in found.items()})
+        if self.slice_by != "none":
+            labels = getattr(self.eval_pairs, self.slice_by)
+            for label in sorted(set(labels)):
+                part = metrics(scores.take(labels == label))
+                found.update({f"{name}/{label}": value for name, value in part.items()})
         return found
 
     @property
@@ -273,9 +300,14 @@ class PairTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics of the steps since the last logging."""
         if "loss" in logs and self._step_scores:
-            found = metrics(join_scores(self._step_scores))
-            logs = {**found, **logs}
-            self._step_scores = []
+            scores = join_scores(self._step_scores)
+            now = time.perf_counter()
+            seconds = max(now - (self._last_log or now), 1e-9)
+            speed = {"pairs_per_s": len(scores) / seconds, "tokens_per_s": self._tokens_since_log / seconds}
+            logs = {**metrics(scores), **logs, **speed, **_hardware()}
+            self._step_scores, self._tokens_since_log, self._last_log = [], 0, now
+            if self.loss.objective is Objective.CPO_LAGRANGIAN:
+                logs["multiplier"] = self.objective_state.multiplier
         super().log(logs, start_time)
 
 
@@ -298,6 +330,16 @@ def _scores(batch: PairBatch, losses: Tensor, weight: Tensor) -> PairScores:
         "loss": losses,
     }
     return PairScores(**{name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
+
+
+def _hardware() -> dict[str, float]:
+    """Use of the GPU, where there is one: peak memory and the busy share that the driver reports."""
+    if not torch.cuda.is_available():
+        return {}
+    use = {"gpu_memory_gb": torch.cuda.max_memory_allocated() / 2**30}
+    if importlib.util.find_spec("pynvml") is not None:
+        use["gpu_busy"] = torch.cuda.utilization() / 100
+    return use
 
 
 def _column(values: NDArray[np.float64], pack: Pack) -> Tensor:

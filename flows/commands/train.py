@@ -27,7 +27,7 @@ def train(
     epochs: Annotated[float | None, typer.Option(help="Passes over the pairs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs of an optimizer step.")] = None,
 ) -> None:
-    """Train on an export; every other setting stands under [train] in winnow.toml."""
+    """Train on an export; every other setting stands in winnow.toml, under train."""
     from flows.console import say
     from flows.stages.train import train as run_stage
     from flows.workspace import Workspace

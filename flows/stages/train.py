@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import polars as pl
 
-from flows.console import progress
+from flows.console import err, progress
 from flows.lineage import Run
 from flows.report import StageReport
 from flows.workspace import Workspace
@@ -62,13 +62,15 @@ def train(
         return _nothing_new(plan, checkpoint, done)
     run = Run.start("train", input_hash=_hash(plan), settings=_settings(plan), flow_run_id=flow_run_id)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    result = run_training(plan, checkpoint, progress=_bar)
+    result = run_training(plan, checkpoint, progress=_bar, warn=_warn)
     facts = {
         "training_run_id": plan.training_run_id,
         "checkpoint": str(checkpoint),
         "objective": plan.loss.objective.value,
         "export_id": plan.export.export_id,
         "metrics": {"before": result.before, "after": result.after},
+        "check": None if result.check is None else result.check.as_dict(),
+        "alarms": result.alarms,
         **{f"num_{name}": count for name, count in result.counts.items()},
     }
     with workspace.lake() as lake:
@@ -106,6 +108,10 @@ def settings_with(workspace: Workspace, overrides: dict[str, Any]) -> Any:
 
 def _bar(description: str, total: int | None, unit: str) -> AbstractContextManager[Any]:
     return progress(description, total, unit)
+
+
+def _warn(line: str) -> None:
+    err.print(f"[yellow]train[/]     {line}", soft_wrap=True)
 
 
 def _finished(lake: Lake, training_run_id: str, checkpoint: Path) -> str | None:
@@ -220,4 +226,5 @@ def _sentences(plan: TrainingPlan, facts: dict[str, Any]) -> list[str]:
     left_out = facts["num_too_long"] + facts["num_weightless"]
     if left_out:
         lines.append(f"{facts['num_too_long']} pairs were too long and {facts['num_weightless']} had no weight")
+    lines += [f"alarm at step {step}: {message}" for step, message in facts["alarms"]]
     return lines

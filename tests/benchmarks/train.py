@@ -1,0 +1,307 @@
+"""Ours against TRL's DPOTrainer: same model, pairs, order, optimizer and dtype, in one process.
+
+    python -m tests.benchmarks.train --json
+
+Every system trains the same few steps in each of several rounds, one system after the other; a step's time is its best
+over the rounds, so that a busy machine disturbs the ratios little. The limit is the body's plain forward and backward
+pass over as many tokens as our rows have, as a rectangle of 256 columns. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainingArguments
+
+from tests.real_data import shared
+from tests.training.export_fixture import SCHEMA, export_rows, hh_pairs
+from training.data import EncodedPairs, encode_pairs
+from training.objectives import Objective
+from training.packing import Batching, pack_pairs
+from training.policy import ATTENTION, set_attention
+from training.quiet import quiet_libraries
+from training.run import make_arguments
+from training.settings import LossSettings, TrainSettings
+from training.trainer import PairBatches, PairTrainer
+
+BETA = 0.1
+
+
+@dataclass
+class Measured:
+    """Seconds and losses of each step, best of the rounds, and the most memory above the start."""
+
+    seconds: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    peak_bytes: int = 0
+
+    def add(self, seconds: list[float], losses: list[float], peak_bytes: int) -> None:
+        """Take in a round."""
+        self.seconds = [min(pair) for pair in zip(self.seconds or seconds, seconds, strict=True)]
+        self.losses = losses
+        self.peak_bytes = max(self.peak_bytes, peak_bytes)
+
+
+class _StepTimes(TrainerCallback):
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.losses: list[float] = []
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        _synchronize()
+        self.start = time.perf_counter()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        _synchronize()
+        self.seconds.append(time.perf_counter() - self.start)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.losses.append(logs["loss"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print only the JSON line")
+    parser.add_argument("--model", default=None, help="model folder; tiny-en when not given")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--no-trl", action="store_true", help="only our own")
+    options = parser.parse_args()
+    with quiet_libraries():
+        result = run(options)
+    if not options.json:
+        for name, row in result["systems"].items():
+            print(f"{name:24} {row['pairs_per_s']:8.2f} pairs/s {row['peak_mb']:8.0f} MB  loss {row['loss']:.6f}")
+    print(json.dumps(result))
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure every system."""
+    folder = Path(options.model) if options.model else shared("models/tiny-en")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    count = options.steps * options.batch_size
+    raw, pairs = _data(tokenizer, count)
+    order = [i for batch in PairBatches(count, options.batch_size, seed=0) for i in batch]
+    load = lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, options.dtype))  # noqa: E731
+    _fill_reference(load(), pairs)
+    systems: dict[str, Callable[[_StepTimes], Any]] = {
+        name: lambda times, b=batching: _ours(load(), pairs, options, times, b)
+        for name, batching in (("ours_shared", "shared"), ("ours_packed", "packed"), ("ours_padded", "padded"))
+    }
+    if not options.no_trl:
+        for name, precompute in (("trl_precomputed", True), ("trl_in_loop", False)):
+            systems[name] = lambda times, p=precompute: _trl(load(), tokenizer, raw, order, options, times, p)
+    measured = {name: Measured() for name in systems}
+    limit: list[float] = []
+    for _ in range(options.rounds):
+        for name, make in systems.items():
+            measured[name].add(*_train(make))
+        once = _limit(load(), pairs, order, options.batch_size)
+        limit = [min(pair) for pair in zip(limit or once, once, strict=True)]
+    return _report(measured, limit, count)
+
+
+def _report(measured: dict[str, Measured], limit: list[float], count: int) -> dict[str, Any]:
+    rate = {name: count / sum(m.seconds) for name, m in measured.items()}
+    ours = rate["ours_shared"]
+    result: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "num_pairs": count,
+        "systems": {
+            name: {"pairs_per_s": rate[name], "peak_mb": m.peak_bytes / 2**20, "loss": m.losses[-1]}
+            for name, m in measured.items()
+        },
+        "limit_ratio": sum(measured["ours_shared"].seconds) / sum(limit),
+        "flops_use": None,
+    }
+    if "trl_in_loop" in rate:
+        result["ratio_trl_in_loop"] = ours / rate["trl_in_loop"]
+        result["ratio_trl_precomputed"] = ours / rate["trl_precomputed"]
+        result["peak_memory_ratio"] = measured["ours_shared"].peak_bytes / measured["trl_in_loop"].peak_bytes
+        losses = [measured[name].losses for name in ("ours_shared", "trl_in_loop")]
+        result["max_loss_difference"] = float(np.abs(np.subtract(*losses)).max())
+    return result
+
+
+def _data(tokenizer: Any, count: int) -> tuple[list[Any], EncodedPairs]:
+    """The first published pairs that fit 1,024 tokens, as messages and as tokens."""
+    raw = hh_pairs(count + 40)
+    table = pa.Table.from_pylist(export_rows(raw), schema=SCHEMA)
+    pairs = encode_pairs(table, tokenizer)
+    fits = np.flatnonzero(
+        pairs.lengths(pairs.prompt) + np.maximum(pairs.lengths(pairs.chosen), pairs.lengths(pairs.rejected)) <= 1024
+    )[:count]
+    return [raw[i] for i in fits], pairs.take(fits)
+
+
+def _fill_reference(model: Any, pairs: EncodedPairs) -> None:
+    from training.policy import pair_logps
+
+    set_attention(model, ATTENTION["shared"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    with torch.no_grad():
+        for pack in pack_pairs(pairs, range(len(pairs)), token_budget=8192):
+            found = pair_logps(model, pack.to(torch.device(device)))
+            pairs.reference_chosen_logps[pack.pairs] = found.chosen_logps.cpu().numpy()
+            pairs.reference_rejected_logps[pack.pairs] = found.rejected_logps.cpu().numpy()
+
+
+def _ours(
+    model: Any, pairs: EncodedPairs, options: argparse.Namespace, times: _StepTimes, batching: Batching
+) -> PairTrainer:
+    settings = TrainSettings(
+        objective=Objective.DPO,
+        batch_size=options.batch_size,
+        learning_rate=1e-5,
+        lr_schedule="constant",
+        batching=batching,
+        report_to=(),
+    )
+    set_attention(model, ATTENTION[batching])
+    loss = LossSettings.resolve(settings, Objective.DPO, rules_beta=BETA)
+    args = make_arguments(settings, Path(tempfile.mkdtemp()))
+    args.save_strategy = "no"
+    return PairTrainer(
+        model,
+        args=args,
+        loss=loss,
+        pairs=pairs,
+        eval_pairs=pairs.take(np.arange(0)),
+        batch_size=options.batch_size,
+        token_budget=settings.token_budget,
+        batching=batching,
+        callbacks=[times],
+    )
+
+
+def _trl(
+    model: Any,
+    tokenizer: Any,
+    raw: list[Any],
+    order: list[int],
+    options: argparse.Namespace,
+    times: _StepTimes,
+    precompute: bool,
+) -> Any:
+    from datasets import Dataset
+    from datasets.utils import disable_progress_bars
+    from trl import DPOConfig, DPOTrainer
+
+    disable_progress_bars()
+    rows = [
+        {
+            "prompt": raw[i][0],
+            "chosen": [{"role": "assistant", "content": raw[i][1]}],
+            "rejected": [{"role": "assistant", "content": raw[i][2]}],
+        }
+        for i in order
+    ]
+    args = DPOConfig(
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=options.batch_size,
+        num_train_epochs=1,
+        learning_rate=1e-5,
+        lr_scheduler_type="constant",
+        optim="adamw_torch_fused",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        beta=BETA,
+        max_length=1024,
+        precompute_ref_log_probs=precompute,
+        gradient_checkpointing=False,
+        bf16=False,
+        train_sampling_strategy="sequential",
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        log_level="error",
+        use_cpu=not torch.cuda.is_available(),
+    )
+    return DPOTrainer(
+        model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[times]
+    )
+
+
+def _train(make: Callable[[_StepTimes], Any]) -> tuple[list[float], list[float], int]:
+    from transformers import PrinterCallback
+
+    times = _StepTimes()
+    trainer = make(times)
+    trainer.remove_callback(PrinterCallback)
+    _settle()
+    start = _reset_peak()
+    trainer.train()
+    peak = _peak() - start
+    del trainer
+    _settle()
+    return times.seconds, times.losses, peak
+
+
+def _limit(model: Any, pairs: EncodedPairs, order: list[int], batch_size: int) -> list[float]:
+    """Seconds of the body's plain forward and backward pass over as many tokens as each of our batches has."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    set_attention(model, "sdpa")
+    seconds = []
+    for begin in range(0, len(order), batch_size):
+        packs = pack_pairs(pairs, order[begin : begin + batch_size], token_budget=1 << 30)
+        ids = torch.randint(0, 1000, (max(packs[0].input_ids.numel() // 256, 1), 256), device=device)
+        scale = packs[0].input_ids.numel() / ids.numel()
+        _synchronize()
+        start = time.perf_counter()
+        model.model(input_ids=ids, use_cache=False).last_hidden_state.sum().backward()
+        _synchronize()
+        seconds.append((time.perf_counter() - start) * scale)
+    return seconds
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _settle() -> None:
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _reset_peak() -> int:
+    """Start a new peak; returns the bytes in use."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def _peak() -> int:
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""LoRA and QLoRA: train an adapter beside a frozen base, which stays the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.errors import EngineError
+from training.settings import LoraSettings
+
+
+def quantization(settings: LoraSettings | None) -> Any:
+    """How to load the base for QLoRA; None for an ordinary base.
+
+    Raises:
+        EngineError: bitsandbytes or a GPU is missing.
+    """
+    if settings is None or settings.quantize == "none":
+        return None
+    import importlib.util
+
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None or not torch.cuda.is_available():
+        raise EngineError(
+            f"lora.quantize = {settings.quantize!r} needs a GPU and bitsandbytes",
+            mend="pip install bitsandbytes on a machine with a GPU, or set lora.quantize = 'none'",
+        )
+    if settings.quantize == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+
+
+def add_adapter(model: Any, settings: LoraSettings) -> Any:
+    """The model with a fresh adapter, whose output is that of the base until the first step."""
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if settings.quantize != "none":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    targets: Any = settings.target_modules
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
