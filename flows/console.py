@@ -23,7 +23,7 @@ def progress(description: str, total: int | None = None, unit: str = "") -> Iter
     columns = (
         SpinnerColumn(),
         TextColumn("[bold]{task.description:<9}"),
-        BarColumn(bar_width=32),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeRemainingColumn(),
@@ -36,6 +36,8 @@ def progress(description: str, total: int | None = None, unit: str = "") -> Iter
             bar.update(task, advance=steps, note=note)
 
         yield advance
+        done = bar.tasks[task].completed
+        bar.update(task, total=done if total is None else total)
 
 
 def say(report: StageReport) -> None:

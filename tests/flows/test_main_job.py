@@ -35,28 +35,20 @@ def contents(root: Path) -> dict[str, Any]:
         return found | {"snapshot": lake.snapshot_id()}
 
 
+def run_hh(root: Path) -> str:
+    """What the main job on the 2,312 published HH pairs prints."""
+    source, model = shared("data/hh_rlhf/harmless-base-test.jsonl.gz"), shared("models/tiny-en")
+    arguments = ["--source", source, "--format", "hh", "--model", model, "--engine", "vllm", "--max-steps", "20"]
+    done = winnow("run", "--workspace", root, *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def hh(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A workspace after the main job on the 2,312 published HH pairs, and what was printed."""
+    """A workspace after the main job, and what was printed."""
     root = tmp_path_factory.mktemp("hh") / "workspace"
-    source = shared("data/hh_rlhf/harmless-base-test.jsonl.gz")
-    done = winnow(
-        "run",
-        "--workspace",
-        root,
-        "--source",
-        source,
-        "--format",
-        "hh",
-        "--model",
-        shared("models/tiny-en"),
-        "--engine",
-        "vllm",
-        "--max-steps",
-        "20",
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return root, done.stdout
+    return root, run_hh(root)
 
 
 def test_every_published_pair_is_a_pair_or_in_quarantine(hh: tuple[Path, str]) -> None:
@@ -111,25 +103,10 @@ def test_it_prints_how_often_the_reference_favors_the_rejected_answer(hh: tuple[
 
 
 def test_a_second_run_scores_nothing_and_changes_no_row(hh: tuple[Path, str]) -> None:
-    root, _ = hh
-    before = contents(root)
-    done = winnow(
-        "run",
-        "--workspace",
-        root,
-        "--source",
-        shared("data/hh_rlhf/harmless-base-test.jsonl.gz"),
-        "--format",
-        "hh",
-        "--model",
-        shared("models/tiny-en"),
-        "--engine",
-        "vllm",
-        "--max-steps",
-        "20",
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert contents(root) == before
+    before = contents(hh[0])
+    printed = run_hh(hh[0])
+    assert "nothing new" in printed
+    assert contents(hh[0]) == before
 
 
 @pytest.fixture(scope="module")
