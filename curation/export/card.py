@@ -1,13 +1,17 @@
-"""The data card of an export, in Markdown: what came in, what was dropped and why, and what to beware of."""
+"""The data card of an export, in Markdown with plots: what came in, what was dropped and why, and what to beware of."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curation.export.formats.layout import Layout
 from curation.export.manifest import Provenance
+from curation.export.plots import bars, histogram
+from schemas.enums import Split
 
 FILE_NAME = "README.md"
 
@@ -17,52 +21,181 @@ class CardFigures:
     """What the card tells beside the manifest.
 
     Attributes:
-        num_judgments, num_pairs, num_quarantined: what came in.
-        rules: one row a rule: rule, action, num_matched, num_applied.
-        totals: num_dropped, num_flipped, ... and total_weight of the run.
+        came_in: label and count of what came in: judgments, annotators, pairs, quarantined rows.
+        quarantined: reason and number of rows.
+        rules: one row a rule: rule, action, num_matched, num_applied, num_unknown.
+        totals: num_pairs, num_dropped, num_flipped, ... and total_weight of the run.
+        agreement: rows of Krippendorff's alpha over the whole set: level, alpha, alpha_low, alpha_high, num_units.
+        noise: mean_p_wrong (1 - p_consensus_right), mean_p_flip (None until it is known), share_single_vote.
+        margins: quantiles of the reference margin before and after: label, q05, q25, q50, q75, q95, share_wrong.
+        histogram: edges and two series of shares, before and after; None where nothing is scored.
     """
 
-    num_judgments: int
-    num_pairs: int
-    num_quarantined: int
+    came_in: Sequence[tuple[str, int]]
+    quarantined: Sequence[tuple[str, int]]
     rules: Sequence[Mapping[str, Any]]
     totals: Mapping[str, Any]
+    agreement: Sequence[Mapping[str, Any]]
+    noise: Mapping[str, Any]
+    margins: Sequence[Mapping[str, Any]]
+    histogram: tuple[tuple[float, float], list[float], list[float]] | None
 
 
-def write_card(folder: Path, counts: Mapping[str, int], provenance: Provenance, figures: CardFigures) -> list[str]:
-    """Write ``README.md``; returns the paths that were written."""
-    sections = [_head(counts, provenance), _came_in(figures), _decided(figures)]
+def write_card(
+    folder: Path, counts: Mapping[str, int], layout: Layout, provenance: Provenance, figures: CardFigures
+) -> list[str]:
+    """Write ``README.md`` and its plots; returns the paths that were written."""
+    plots = _plots(figures)
+    for name, text in plots.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    sections = [
+        _front_matter(counts, layout, provenance),
+        _head(counts, provenance),
+        _came_in(figures),
+        _decided(figures, plots),
+        _agreement(figures),
+        _margins(figures, plots),
+        _limits(layout, provenance, figures),
+        _sources(provenance),
+    ]
     (folder / FILE_NAME).write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    return [FILE_NAME]
+    return [FILE_NAME, *plots]
+
+
+def _plots(figures: CardFigures) -> dict[str, str]:
+    changed = [(str(rule["rule"]), int(rule["num_applied"])) for rule in figures.rules if rule["num_applied"]]
+    plots = {"rules.svg": bars(changed, title="Pairs that each rule changed")} if changed else {}
+    if figures.histogram is not None:
+        edges, before, after = figures.histogram
+        plots["margins.svg"] = histogram(
+            edges,
+            [("before", before), ("after, weighted", after)],
+            title="Reference margin, before and after curation",
+            unit="reference margin, nats (left of the line the reference prefers rejected)",
+        )
+    return plots
+
+
+def _front_matter(counts: Mapping[str, int], layout: Layout, provenance: Provenance) -> str:
+    """What the Hugging Face hub and ``load_dataset`` read: licence, and which files are which split."""
+    lines = ["---"]
+    if provenance.licence:
+        lines.append(f"license: {json.dumps(provenance.licence.lower())}")
+    lines += ["tags: [preference]", "configs:", "- config_name: default", "  data_files:"]
+    for split in Split:
+        if counts[split]:
+            lines += [f"  - split: {split}", f"    path: {json.dumps(layout.pattern(split))}"]
+    return "\n".join([*lines, "---"])
 
 
 def _head(counts: Mapping[str, int], provenance: Provenance) -> str:
-    rules = provenance.rules
+    rules, reference = provenance.rules, provenance.reference
+    policy = "not scored by a reference policy" if reference is None else f"scored by `{reference['model']}`"
     return (
         f"# Preference pairs, curated with {rules['name']}\n\n"
-        f"{counts['train']:,} pairs to train on and {counts['test']:,} held out, cut by prompt group.\n"
-        f"Objective `{rules['objective']}`, beta {rules['beta']:g}."
+        f"{counts['train']:,} pairs to train on and {counts['test']:,} held out, cut by groups of near-duplicate"
+        f" prompts; {policy}.\nObjective `{rules['objective']}`, beta {rules['beta']:g}."
+        f" Curation run `{provenance.curation_run_id}`."
     )
 
 
 def _came_in(figures: CardFigures) -> str:
-    return (
-        "## What came in\n\n"
-        f"{figures.num_judgments:,} judgments on {figures.num_pairs:,} pairs;"
-        f" {figures.num_quarantined:,} rows in quarantine."
-    )
+    rows = [f"| {name} | {count:,} |" for name, count in figures.came_in]
+    rows += [f"| in quarantine: {reason} | {count:,} |" for reason, count in figures.quarantined]
+    return "\n".join(["## What came in\n", "| what | rows |", "|---|---:|", *rows])
 
 
-def _decided(figures: CardFigures) -> str:
+def _decided(figures: CardFigures, plots: Mapping[str, str]) -> str:
+    totals = figures.totals
     rows = [
         f"| {rule['rule']} | {rule['action']} | {rule['num_matched']:,} | {rule['num_applied']:,} |"
         for rule in figures.rules
     ]
+    text = (
+        f"## What was done and why\n\nOf {totals['num_pairs']:,} pairs {totals['num_dropped']:,} were dropped,"
+        f" {totals['num_flipped']:,} flipped, {totals['num_reweighted']:,} reweighted,"
+        f" {totals['num_soft_labelled']:,} given a soft label and {totals['num_routed']:,} routed to another objective;"
+        f" people decided {totals['num_adjudicated']:,}. The weight that is left is {totals['total_weight']:,.1f}.\n"
+    )
+    table = "\n".join(["| rule | action | condition holds | does something |", "|---|---|---:|---:|", *rows])
+    image = "\n\n![Pairs that each rule changed](rules.svg)" if "rules.svg" in plots else ""
+    return f"{text}\n{table}{image}"
+
+
+def _agreement(figures: CardFigures) -> str:
+    lines = ["## Agreement and noise\n"]
+    for row in figures.agreement:
+        if row["alpha"] is None:
+            continue
+        interval = ""
+        if row["alpha_low"] is not None:
+            interval = f" (95 % interval {row['alpha_low']:.3f} to {row['alpha_high']:.3f})"
+        lines.append(
+            f"- Krippendorff's alpha, {row['level']}: {row['alpha']:.3f}{interval}, over"
+            f" {row['num_units']:,} pairs with several votes."
+        )
+    if len(lines) == 1:
+        lines.append("- Agreement is not defined: no pair has two votes, or it was not computed.")
+    noise = figures.noise
+    lines.append(f"- {noise['share_single_vote']:.1%} of the pairs have a single vote.")
+    lines.append(
+        f"- The annotator model expects the consensus to be wrong on {noise['mean_p_wrong']:.1%} of the pairs."
+    )
+    if noise["mean_p_flip"] is None:
+        lines.append("- p_flip is not known: label-noise scoring has not run.")
+    else:
+        lines.append(f"- Mean p_flip, the calibrated probability of a wrong label: {noise['mean_p_flip']:.1%}.")
+    return "\n".join(lines)
+
+
+def _margins(figures: CardFigures, plots: Mapping[str, str]) -> str:
+    if not figures.margins:
+        return "## Margins\n\nNo pair is scored, so there are no margins."
+    quantiles = ("q05", "q25", "q50", "q75", "q95")
+    rows = [
+        f"| {row['label']} | " + " | ".join(f"{row[q]:.2f}" for q in quantiles) + f" | {row['share_wrong']:.1%} |"
+        for row in figures.margins
+    ]
+    head = "| pairs | 5 % | 25 % | median | 75 % | 95 % | reference prefers rejected |"
+    table = "\n".join([head, "|---|---:|---:|---:|---:|---:|---:|", *rows])
+    image = "\n\n![Reference margins](margins.svg)" if "margins.svg" in plots else ""
+    return f"## Reference margins before and after, nats\n\n{table}{image}"
+
+
+def _limits(layout: Layout, provenance: Provenance, figures: CardFigures) -> str:
+    lines = ["## Known limits\n"]
+    for rule in figures.rules:
+        if rule["num_unknown"]:
+            lines.append(
+                f"- The condition of `{rule['rule']}` was NULL on {rule['num_unknown']:,} pairs and did not match."
+            )
+    if provenance.reference is None:
+        lines.append("- There are no reference log-probs; a trainer that needs them must compute them.")
+    else:
+        lines.append(
+            "- Reference log-probs belong to the tokenizer and chat template named in `manifest.json`; under others"
+            " they are wrong."
+        )
+    if layout.loses:
+        lines.append(f"- The {layout.name} format has no room for {', '.join(layout.loses)}.")
+    lines.append(
+        "- Near-duplicates are kept out of the other split by prompt; a response may still recur under another prompt."
+    )
+    lines.append("- Preferences are those of the annotators in the sources, with their tastes and blind spots.")
+    return "\n".join(lines)
+
+
+def _sources(provenance: Provenance) -> str:
+    rows = [
+        f"| {source['source']} | {source['licence'] or 'not stated'} | {source['num_pairs']:,} |"
+        for source in provenance.sources
+    ]
+    licence = provenance.licence or "not stated"
     return "\n".join(
         [
-            "## What was done and why\n",
-            "| rule | action | pairs matched | pairs changed |",
-            "|---|---|---:|---:|",
+            f"## Sources and licence\n\nLicence of this set: {licence}.\n",
+            "| source | licence | pairs |",
+            "|---|---|---:|",
             *rows,
         ]
     )

@@ -51,17 +51,18 @@ def write_export(
         ExportError: ``target`` holds something other than an export.
     """
     with appearing(target) as folder, duckdb.connect() as con:
-        (folder / layout.folder).mkdir(parents=True, exist_ok=True)
         files: list[manifest.ExportedFile] = []
         for shard in cut(pairs, shard_rows=shard_rows):
-            path = str(Path(layout.folder) / shard.path(layout.suffix))
+            path = str(Path(layout.folder.format(split=shard.split)) / shard.path(layout.suffix))
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
             layout.write(con, shard.pairs, folder / path)
             files.append(manifest.ExportedFile.of(folder, path, num_rows=shard.pairs.num_rows, split=shard.split))
             advance(shard.pairs.num_rows)
-        names = {split: [file.path for file in files if file.split is split] for split in Split}
         counts = {split.value: sum(f.num_rows or 0 for f in files if f.split is split) for split in Split}
-        others = [*(layout.extra(folder, names) if layout.extra else []), *card(folder, counts)]
-        files += [manifest.ExportedFile.of(folder, path) for path in others]
+        extra = layout.extra([split for split in Split if counts[split]]) if layout.extra else {}
+        for name, text in extra.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        files += [manifest.ExportedFile.of(folder, path) for path in [*extra, *card(folder, counts)]]
         content: dict[str, Any] = manifest.build(provenance, files, layout=layout.name)
         manifest_hash = manifest.write(folder, content)
     return Written(content["export_id"], manifest_hash, counts)

@@ -88,7 +88,7 @@ def _read(file: Path, by: str | None) -> pl.DataFrame:
         raise SourceError(f"{file} does not exist", mend="give a CSV, JSON-lines or Parquet file of decisions")
     readers: dict[str, Any] = {
         ".csv": lambda: pl.read_csv(file, infer_schema=False),
-        ".jsonl": lambda: pl.read_ndjson(file, schema_overrides=dict.fromkeys(COLUMNS, pl.String)),
+        ".jsonl": lambda: pl.read_ndjson(file, infer_schema_length=None),
         ".parquet": lambda: pl.read_parquet(file),
     }
     if file.suffix not in readers:

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from curation.export import manifest
-from curation.export.card import CardFigures, write_card
+from curation.export.card import write_card
 from curation.export.folder import check_target
 from curation.export.formats.layout import Layout
 from curation.export.formats.registry import find_layout
@@ -19,6 +19,7 @@ from curation.export.settings import ExportSettings
 from curation.export.splits import sql_split
 from curation.export.write import Written, write_export
 from flows.console import progress
+from flows.export_figures import card_figures
 from flows.lineage import Run, input_hash
 from flows.report import StageReport
 from flows.workspace import Workspace
@@ -80,7 +81,8 @@ def export(
             run.record(con, num_changed=facts["num_pairs"], facts=facts)
 
         lake.transact(run.run_id, record)
-    return StageReport("export", run.run_id, facts["num_pairs"], facts, tuple(_sentences(facts, layout)))
+        lines = tuple(_sentences(lake, facts, layout))
+    return StageReport("export", run.run_id, facts["num_pairs"], facts, lines)
 
 
 def _latest_run(lake: Lake) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def _already_there(lake: Lake, hash_of_input: str, folder: Path) -> dict[str, An
 def _write(lake: Lake, folder: Path, layout: Layout, options: ExportSettings, latest: dict[str, Any]) -> Written:
     num_pairs = latest["num_pairs"] - latest["num_dropped"]
     provenance = _provenance(lake, options, latest)
-    figures = _figures(lake, latest)
+    figures = card_figures(lake, latest)
     split = sql_split("prompt_group_id", test_share=options.test_share, seed=options.seed)
     query = f"select {', '.join(COLUMNS)}, {split} as split from mart.training_set order by prompt_group_id, pair_id"
     with progress("export", total=num_pairs, unit="pairs") as advance:
@@ -115,7 +117,7 @@ def _write(lake: Lake, folder: Path, layout: Layout, options: ExportSettings, la
             layout=layout,
             provenance=provenance,
             shard_rows=options.shard_rows,
-            card=lambda made, counts: write_card(made, counts, provenance, figures),
+            card=lambda made, counts: write_card(made, counts, layout, provenance, figures),
             advance=lambda rows: advance(rows, ""),
         )
 
@@ -157,17 +159,6 @@ def _reference(lake: Lake, reference_id: str | None) -> dict[str, Any] | None:
     return {**identity.row(0, named=True), **engines.row(0, named=True)}
 
 
-def _figures(lake: Lake, latest: dict[str, Any]) -> CardFigures:
-    stored = json.loads(lake.value("select facts from raw.runs where run_id = ?", [latest["run_id"]]))
-    return CardFigures(
-        num_judgments=lake.value("select count(*) from raw.judgments"),
-        num_pairs=latest["num_pairs"],
-        num_quarantined=lake.value("select count(*) from raw.quarantine"),
-        rules=stored["rules"],
-        totals=stored,
-    )
-
-
 def _facts(written: Written, folder: Path, layout: Layout, latest: dict[str, Any]) -> dict[str, Any]:
     return {
         "export_id": written.export_id,
@@ -180,8 +171,36 @@ def _facts(written: Written, folder: Path, layout: Layout, latest: dict[str, Any
     }
 
 
-def _sentences(facts: dict[str, Any], layout: Layout) -> Sequence[str]:
+def _sentences(lake: Lake, facts: dict[str, Any], layout: Layout) -> Sequence[str]:
     lines = [f"{facts['num_train']:,} pairs to train on and {facts['num_test']:,} held out in {facts['path']}."]
-    if layout.loses:
-        lines.append(f"The {layout.name} format has no room for {', '.join(layout.loses)}.")
+    lost = _lost(lake, layout)
+    if lost:
+        lines.append(f"The {layout.name} format has no room for {', '.join(lost)}; they are left out.")
     return lines
+
+
+def _lost(lake: Lake, layout: Layout) -> list[str]:
+    """What this set has and the layout has no room for, in words."""
+    if not layout.loses:
+        return []
+    row = lake.frame(
+        """
+        select
+            count(*) filter (weight <> 1) as weight,
+            count(soft_label) as soft_label,
+            count(objective) as objective,
+            count(reference_chosen_logps) as reference_logps,
+            if(count(distinct criterion) > 1, count(*), 0) as criterion,
+            if(count(distinct source) > 1, count(*), 0) as source
+        from mart.training_set
+        """
+    ).row(0, named=True)
+    words = {
+        "weight": "weights",
+        "soft_label": "soft labels",
+        "objective": "routed objectives",
+        "reference_logps": "reference log-probs",
+        "criterion": "criteria",
+        "source": "sources",
+    }
+    return [f"{words[what]} (of {row[what]:,} pairs)" for what in layout.loses if row[what]]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.enums import Split
+
+MESSAGES = """from_json(prompt, '[{"role": "VARCHAR", "content": "VARCHAR"}]')"""
+"""The prompt as a list of messages."""
+
+CHOSEN = "{'role': 'assistant', 'content': chosen}"
+REJECTED = "{'role': 'assistant', 'content': rejected}"
 
 CARRIES = ("weight", "soft_label", "objective", "reference_logps", "criterion", "source")
 """What a layout may or may not have room for, besides prompt, chosen and rejected."""
@@ -29,8 +35,8 @@ class Layout:
         suffix: kind of file: Parquet, one JSON object a line, or one JSON array.
         select: columns of a row, as the select list of a query over the pairs.
         loses: which of :data:`CARRIES` it has no room for.
-        folder: folder of the data files inside the export.
-        extra: writes further files (recipes, registries) into the export; given the folder and the files' names.
+        folder: folder of the data files inside the export; ``{split}`` in it stands for train or test.
+        extra: further files (recipes, registries) by name; given the splits that have pairs.
     """
 
     name: str
@@ -38,7 +44,11 @@ class Layout:
     select: str
     loses: tuple[str, ...] = ()
     folder: str = ""
-    extra: Callable[[Path, dict[Split, list[str]]], list[str]] | None = field(default=None)
+    extra: Callable[[Sequence[Split]], Mapping[str, str]] | None = None
+
+    def pattern(self, split: Split) -> str:
+        """Glob of the files of a split, inside the export."""
+        return str(Path(self.folder.format(split=split)) / f"{split}-*.{self.suffix}")
 
     def write(self, con: duckdb.DuckDBPyConnection, pairs: pa.Table, path: Path) -> None:
         """Write the pairs of one shard into one file."""
@@ -64,8 +74,3 @@ def _dictionary_columns(table: pa.Table) -> list[str]:
     """Columns with few distinct values; texts and ids only pay for the attempt."""
     few = {"criterion", "source", "objective", "weight", "soft_label", "prompt_group_id", "prompt_id", "prompt"}
     return [name for name in table.column_names if name in few]
-
-
-def parameters_of(layout: Layout) -> dict[str, Any]:
-    """What the layout is, for the manifest."""
-    return {"name": layout.name, "suffix": layout.suffix, "loses": list(layout.loses)}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from curation.export.formats import winnow
+from curation.export.formats import trl, winnow
 from curation.export.formats.layout import Layout
+from curation.export.formats.others import AXOLOTL, HF_DATASET, LLAMA_FACTORY, NEMO_RL, OPENRLHF
 from curation.rules.expressions import closest
 from schemas.errors import ExportError
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (winnow.LAYOUT,)}
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout for layout in (winnow.LAYOUT, trl.LAYOUT, LLAMA_FACTORY, OPENRLHF, AXOLOTL, NEMO_RL, HF_DATASET)
+}
 
 
 def find_layout(name: str) -> Layout:

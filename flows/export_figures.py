@@ -1,0 +1,107 @@
+"""Figures of the data card, from the lake."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from curation.export.card import CardFigures
+from warehouse.decisions import OPEN
+from warehouse.lake import Lake
+
+NUM_BINS = 40
+
+_MARGINS = f"""
+    select
+        reference_margin as before,
+        if(
+            decisions.is_chosen_lower = (diagnostics.chosen_id < diagnostics.rejected_id),
+            reference_margin,
+            -reference_margin
+        ) as after,
+        decisions.weight
+    from mart.pair_diagnostics as diagnostics
+    inner join raw.decisions as decisions
+        on diagnostics.pair_id = decisions.pair_id and decisions.end_run = {OPEN}
+    where diagnostics.reference_id = $1 and reference_margin is not null
+"""
+
+
+def card_figures(lake: Lake, latest: dict[str, Any]) -> CardFigures:
+    """Everything that the card of the latest curation run tells."""
+    stored = json.loads(lake.value("select facts from raw.runs where run_id = ?", [latest["run_id"]]))
+    came_in = lake.frame(
+        """
+        select
+            (select count(*) from raw.judgments) as judgments,
+            (select count(distinct annotator_id) from raw.judgments) as "named annotators",
+            (select count(*) from raw.prompts) as prompts,
+            (select count(*) from raw.responses) as responses,
+            (select count(*) from raw.pair_estimates) as pairs
+        """
+    ).row(0, named=True)
+    quarantined = lake.con.execute(
+        "select reason, count(*) from raw.quarantine group by 1 order by 2 desc, 1"
+    ).fetchall()
+    agreement = lake.frame("select * from raw.agreement where slice = 'all' order by level").to_dicts()
+    noise = lake.frame(
+        """
+        select
+            coalesce(avg(1 - p_consensus_right), 0) as mean_p_wrong,
+            coalesce(avg((num_votes = 1)::int), 0) as share_single_vote,
+            (select avg(p_flip) from mart.pair_diagnostics where reference_id is not distinct from $1) as mean_p_flip
+        from raw.pair_estimates
+        """,
+        [latest["reference_id"]],
+    ).row(0, named=True)
+    margins, histogram = _margins(lake, latest["reference_id"])
+    return CardFigures(
+        came_in=list(came_in.items()),
+        quarantined=quarantined,
+        rules=stored["rules"],
+        totals=stored,
+        agreement=agreement,
+        noise=noise,
+        margins=margins,
+        histogram=histogram,
+    )
+
+
+def _margins(lake: Lake, reference_id: str | None) -> tuple[list[dict[str, Any]], Any]:
+    """Quantiles of the reference margin before and after curation, and shares of bins between the outer ones."""
+    if reference_id is None:
+        return [], None
+    lake.con.execute(f"create or replace temp table card_margins as {_MARGINS}", [reference_id])
+    quantiles = "quantile_cont({0}, [0.05, 0.25, 0.5, 0.75, 0.95])"
+    rows = lake.con.execute(
+        f"""
+        select 'all' as label, {quantiles.format("before")} as q, avg((before < 0)::int), count(*) from card_margins
+        union all
+        select 'that train' as label, {quantiles.format("after")} as q, avg((after < 0)::int), count(*)
+        from card_margins where weight > 0
+        order by label
+        """
+    ).fetchall()
+    names = ("q05", "q25", "q50", "q75", "q95")
+    margins = [
+        {"label": label, **dict(zip(names, q, strict=True)), "share_wrong": wrong}
+        for label, q, wrong, count in rows
+        if count
+    ]
+    low, high = lake.frame("select quantile_cont(before, 0.01), quantile_cont(before, 0.99) from card_margins").row(0)
+    histogram = None
+    if low is not None and low < high:
+        bin_of = f"least(floor(({{0}} - {low!r}) / {high - low!r} * {NUM_BINS}), {NUM_BINS - 1})::int"
+        inside = f"between {low!r} and {high!r}"
+        before, after = [0.0] * NUM_BINS, [0.0] * NUM_BINS
+        for column, weight, shares in (("before", "1", before), ("after", "weight", after)):
+            counts = lake.con.execute(
+                f"select {bin_of.format(column)}, sum({weight}) from card_margins"
+                f" where {column} {inside} group by 1 order by 1"
+            ).fetchall()
+            total = sum(float(count) for _, count in counts) or 1.0
+            for place, count in counts:
+                shares[int(place)] = round(float(count) / total, 6)  # a sum in another order must not change the plot
+        histogram = ((float(low), float(high)), before, after)
+    lake.con.execute("drop table card_margins")
+    return margins, histogram
