@@ -13,19 +13,23 @@ class AnnotatorSettings(BaseModel):
     strengths: tuple[float, ...] = Field(
         default=(0.3, 1.0, 2.0, 3.5),
         min_length=1,
-        description="Latent strengths of a preference, log-odds of an average annotator, each with both signs",
+        description="Latent strengths of a preference, log-odds at discrimination 1, each with both signs",
     )
     evennesses: tuple[float, ...] = Field(
-        default=(-1.2, 1.2), min_length=1, description="Latent log-odds by which a pair invites a tie"
+        default=(-1.5, 0.0, 1.5), min_length=1, description="Latent log-odds by which a pair invites a tie"
     )
-    class_prior_pairs: float = Field(
-        default=40, gt=0, description="Weight of the even prior over latent classes, in pairs"
+    strength_scale: float = Field(
+        default=1.5, gt=0, description="Width of the half-normal hyperprior over strengths, log-odds"
     )
+    class_prior_pairs: float = Field(default=40, gt=0, description="Weight of that hyperprior, in pairs")
     min_degree: float = Field(
         default=4, gt=0, description="Pairs a response, on average, from which responses get rewards of their own"
     )
-    max_rounds: int = Field(default=200, ge=1, description="Most rounds of EM")
-    rounds_per_update: int = Field(default=10, ge=1, description="Rounds between updates of the priors' variances")
+    max_rounds: int = Field(default=100, ge=1, description="Most rounds of EM")
+    rounds_per_update: int = Field(default=5, ge=1, description="Rounds between updates of the priors' variances")
+    sample_votes: int = Field(
+        default=1_000_000, ge=1000, description="A set of over twice as many votes starts from the fit of a sample"
+    )
     tolerance: float = Field(
         default=1e-5, gt=0, description="Stop when the log-likelihood grows by less than this a vote between updates"
     )

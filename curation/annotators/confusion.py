@@ -6,7 +6,7 @@ votes low, high or tie with probabilities in proportion to::
 
     exp((theta_j s + o beta_j) / 2),  exp(-(theta_j s + o beta_j) / 2),  exp(tau_j + t)
 
-``theta`` is discrimination (1 the average annotator, 0 a coin, below 0 an adversary), ``beta`` position bias in
+``theta`` is discrimination (0 a coin, below 0 an adversary), ``beta`` position bias in
 log-odds, ``tau`` tie tendency. It is Dawid-Skene with a confusion matrix that is log-linear in the class, and, given
 the class, Davidson's model of ties (Journal of the American Statistical Association 65, 1970).
 """
@@ -92,18 +92,23 @@ class NormalPrior:
     variance: Array
 
 
-def newton_step(parameters: Array, counts: Array, grid: Grid, prior: NormalPrior, *, max_step: float = 1.0) -> Array:
-    """One damped Newton step of every annotator towards the penalised maximum of expected log-likelihood.
+def newton_step(
+    parameters: Array, counts: Array, missing: Array, grid: Grid, prior: NormalPrior, *, max_step: float = 1.0
+) -> Array:
+    """One damped Newton step of every annotator towards the penalised maximum of the log-likelihood.
 
     Args:
         parameters: shape (A, 3).
         counts: expected votes of each cell and class, shape (9 A, K).
+        missing: share of the complete-data information that is missing, shape (A, 3); 0 gives EM's own step.
 
     Returns:
         New parameters, shape (A, 3).
     """
     gradient, information = gradient_and_information(parameters, counts, grid)
     gradient -= (parameters - prior.mean) / prior.variance
+    kept = np.sqrt(1.0 - missing)
+    information *= kept[:, :, None] * kept[:, None, :]
     information += np.diag(1.0 / prior.variance)
     step = np.linalg.solve(information, gradient[:, :, None])[:, :, 0]
     return parameters + np.clip(step, -max_step, max_step)

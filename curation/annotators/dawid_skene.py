@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from curation.annotators.em import Array, VoteMatrix, posterior_of
+from curation.annotators.em import Array, Block, VoteMatrix, posterior_of
 
 _FLOOR = 1e-10  # crowd-kit's, so that a count of zero has a logarithm
 
@@ -65,17 +65,35 @@ def dawid_skene(
     posterior /= posterior.sum(axis=1, keepdims=True)
     is_used = np.bincount(cell, minlength=shape[1]).reshape(num_annotators, num_classes) > 0
     log_likelihood, prior, num_iterations = -np.inf, posterior.mean(axis=0), 0
-    confusion = _confusion(matrix.transposed_times(posterior), is_used, prior_votes)
+    confusion = _confusion(_counts(matrix, posterior), is_used, prior_votes)
     while num_iterations < max_iterations:
         num_iterations += 1
-        log_joint = matrix.times(np.log(confusion).reshape(-1, num_classes)) + np.log(np.maximum(prior, _FLOOR))
-        posterior, evidence = posterior_of(log_joint)
+        evidence = _classify(matrix, np.log(confusion).reshape(-1, num_classes), prior, posterior)
         prior = posterior.mean(axis=0)
-        confusion = _confusion(matrix.transposed_times(posterior), is_used, prior_votes)
-        previous, log_likelihood = log_likelihood, float(evidence.sum())
+        confusion = _confusion(_counts(matrix, posterior), is_used, prior_votes)
+        previous, log_likelihood = log_likelihood, evidence
         if log_likelihood - previous < tolerance * len(task):
             break
     return DawidSkene(posterior, prior, confusion, log_likelihood, num_iterations)
+
+
+def _classify(matrix: VoteMatrix, log_confusion: Array, prior: Array, posterior: Array) -> float:
+    """E-step: writes the posterior of every task and returns the log-likelihood."""
+    log_prior = np.log(np.maximum(prior, _FLOOR))
+
+    def work(block: Block) -> float:
+        posterior[block.pairs], evidence = posterior_of(block.matrix @ log_confusion + log_prior)
+        return float(evidence.sum())
+
+    return sum(matrix.map(work))
+
+
+def _counts(matrix: VoteMatrix, posterior: Array) -> Array:
+    """Expected votes of each cell and class, shape (cells, K)."""
+    total = np.zeros((matrix.shape[1], posterior.shape[1]))
+    for part in matrix.map(lambda block: block.counts(posterior[block.pairs])):
+        total += part
+    return total
 
 
 def _confusion(counts: Array, is_used: NDArray[np.bool_], prior_votes: float) -> Array:

@@ -1,50 +1,65 @@
-"""Expectation-maximisation over latent classes of pairs: the part that every confusion model here shares.
+"""The E-step: which latent class each pair is of, block of pairs by block, without ever holding all posteriors.
 
-A pair belongs to one of K latent classes; a vote is a draw from its annotator's distribution given the class. With the
-votes as a sparse matrix X (pairs x cells) both steps are one sparse product: log-likelihoods are ``X @ log_confusion``
-and expected counts are ``X.T @ posterior``.
+With the votes as a sparse matrix X (pairs x cells), log-likelihoods are ``X @ log_confusion`` and expected counts are
+``X.T @ posterior``: one sparse product each. Blocks run in parallel and are added in a fixed order, so results do not
+depend on the number of threads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from os import cpu_count
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
+
+_BLOCK_PAIRS = 65_536
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive pairs.
+
+    Attributes:
+        pairs: their indices.
+        matrix: their votes, shape (pairs, cells).
+    """
+
+    pairs: slice
+    matrix: sparse.csr_array
+
+    def counts(self, posterior: Array) -> Array:
+        """Expected votes of each cell and class, shape (cells, K)."""
+        product: Array = self.matrix.T @ posterior
+        return product
 
 
 class VoteMatrix:
-    """A pairs x cells matrix, cut into blocks of rows that are multiplied in parallel and added in a fixed order."""
-
-    ROWS = 262_144
+    """Who voted how on which pair, in blocks of pairs."""
 
     def __init__(self, matrix: sparse.csr_array) -> None:
         self.shape = matrix.shape
-        starts = range(0, max(matrix.shape[0], 1), self.ROWS)
-        self.blocks = [matrix[start : start + self.ROWS] for start in starts]
-        self.transposed = [block.T for block in self.blocks]  # shares the block's arrays
-        self.pool = ThreadPoolExecutor(max_workers=cpu_count() or 1) if len(self.blocks) > 1 else None
+        self.blocks = [
+            Block(slice(start, min(start + _BLOCK_PAIRS, matrix.shape[0])), matrix[start : start + _BLOCK_PAIRS])
+            for start in range(0, matrix.shape[0], _BLOCK_PAIRS)
+        ]
 
-    def times(self, table: Array) -> Array:
-        """``X @ table``: shape (cells, K) to (pairs, K)."""
-        if self.pool is None:
-            return self.blocks[0] @ table
-        return np.concatenate(list(self.pool.map(lambda block: block @ table, self.blocks)))
-
-    def transposed_times(self, table: Array) -> Array:
-        """``X.T @ table``: shape (pairs, K) to (cells, K)."""
-        if self.pool is None:
-            return self.transposed[0] @ table
-        parts = [table[i * self.ROWS : (i + 1) * self.ROWS] for i in range(len(self.blocks))]
-        products = self.pool.map(lambda block, part: block @ part, self.transposed, parts)
-        total = np.zeros((self.shape[1], table.shape[1]))
-        for product in products:
-            total += product
-        return total
+    def map(self, work: Callable[[Block], T]) -> Iterator[T]:
+        """Results of ``work`` in the order of the blocks; a few blocks are in work at once."""
+        num_threads = cpu_count() or 1
+        if len(self.blocks) == 1 or num_threads == 1:
+            yield from map(work, self.blocks)
+            return
+        with ThreadPoolExecutor(max_workers=num_threads) as pool:
+            for start in range(0, len(self.blocks), 2 * num_threads):
+                yield from pool.map(work, self.blocks[start : start + 2 * num_threads])
 
 
 def posterior_of(log_joint: Array) -> tuple[Array, Array]:

@@ -23,9 +23,11 @@ _Z95 = 1.959963984540054
 def pair_estimates(model: AnnotatorModel) -> pl.DataFrame:
     """Consensus of every pair: the columns of ``raw.pair_estimates`` but ``is_taste_split`` and ``run_id``."""
     votes = model.votes
-    drawn = model.posterior @ population_votes(model).T
+    drawn_votes, is_low_class = population_votes(model).T, model.grid.strength > 0
+    summary = model.of_pairs(lambda q: np.column_stack((q @ drawn_votes, q[:, is_low_class].sum(axis=1))))
+    drawn = summary[:, :3]
     p_low = drawn[:, LOW] / (drawn[:, LOW] + drawn[:, HIGH])
-    low_is_better = model.posterior[:, model.grid.strength > 0].sum(axis=1)
+    low_is_better = summary[:, 3]
     is_tied = np.abs(p_low - 0.5) < EVEN
     low_is_chosen = (p_low > 0.5) | is_tied
     num_low, num_high, num_ties = votes.tally.T
@@ -56,7 +58,7 @@ def annotator_estimates(model: AnnotatorModel) -> pl.DataFrame:
     theta, beta = model.parameters[:, THETA], model.parameters[:, BETA]
     theta_error = np.sqrt(model.covariance[:, THETA, THETA])
     beta_error = np.sqrt(model.covariance[:, BETA, BETA])
-    shares = model.grid.symmetric(model.posterior.mean(axis=0))
+    shares = model.class_share
     has_order = np.bincount(votes.annotator[votes.order != UNKNOWN], minlength=votes.num_annotators) > 0
     position_p = np.where(has_order, 2.0 * stats.norm.sf(np.abs(beta) / beta_error), np.nan)
     agree, tested, rest = agreement_with_others(votes)

@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-from scipy import sparse
 
 from curation.annotators.confusion import Grid, gradient_and_information, score_table
-from curation.annotators.em import Array
+from curation.annotators.em import Array, Block, VoteMatrix
 from curation.annotators.votes import NUM_CELLS
 
-_CHUNK = 500_000
+_UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 
 def observed_information(
-    parameters: Array, matrix: sparse.csr_array, posterior: Array, counts: Array, grid: Grid
-) -> Array:
-    """Observed information of each annotator's (theta, beta, tau), the others held fixed; shape (A, 3, 3).
+    parameters: Array, matrix: VoteMatrix, classify: Callable[[Block], Array], counts: Array, grid: Grid
+) -> tuple[Array, Array]:
+    """Observed and complete-data information of each annotator's (theta, beta, tau), all else held fixed.
 
-    Complete-data information less the variance of the score over the pair's unknown class (T. A. Louis, Journal of
-    the Royal Statistical Society B 44, 1982). An annotator who alone voted on each of their pairs has none: nothing
-    can be said of them, and the complete-data information would say otherwise.
+    The observed one is the complete-data information less the variance of the score over the pair's unknown class
+    (T. A. Louis, Journal of the Royal Statistical Society B 44, 1982). An annotator who alone voted on each of their
+    pairs has none: nothing can be said of them, and the complete-data information would say otherwise.
+
+    Args:
+        parameters: shape (A, 3).
+        matrix: the votes.
+        classify: posterior of a block's pairs, shape (pairs, K).
+        counts: expected votes of each cell and class, shape (9 A, K).
+        grid: latent classes.
+
+    Returns:
+        Each of shape (A, 3, 3).
     """
     num_annotators = len(parameters)
     _, complete = gradient_and_information(parameters, counts, grid)
-    scores = score_table(parameters, grid)
-    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))
-    second = np.einsum("ck,cik,cjk->cij", counts, scores, scores, optimize=True)
-    variance = second.reshape(num_annotators, NUM_CELLS, 3, 3).sum(axis=1)
-    for start in range(0, matrix.nnz, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        cell = matrix.indices[part]
-        mean = np.einsum("nk,nik->ni", posterior[row[part]], scores[cell])
-        annotator = cell // NUM_CELLS
-        weight = matrix.data[part]
-        for i in range(3):
-            for j in range(i, 3):
-                product = np.bincount(annotator, weight * mean[:, i] * mean[:, j], minlength=num_annotators)
-                variance[:, i, j] -= product
-                if i != j:
-                    variance[:, j, i] -= product
-    return complete - variance
+    scores = [np.ascontiguousarray(table) for table in np.moveaxis(score_table(parameters, grid), 1, 0)]
+
+    def squared_means(block: Block) -> Array:
+        """Sums over votes of products of the score's mean over classes, shape (6, A)."""
+        row = np.repeat(np.arange(block.matrix.shape[0]), np.diff(block.matrix.indptr))
+        believed, cell = classify(block)[row], block.matrix.indices
+        means = [np.einsum("nk,nk->n", believed, table[cell]) for table in scores]
+        annotator, weight = cell // NUM_CELLS, block.matrix.data
+        return np.stack([np.bincount(annotator, weight * means[i] * means[j], num_annotators) for i, j in _UPPER])
+
+    known = sum(matrix.map(squared_means), np.zeros((len(_UPPER), num_annotators)))
+    observed = complete.copy()
+    for (i, j), part in zip(_UPPER, known, strict=True):
+        squares = np.einsum("ck,ck,ck->c", counts, scores[i], scores[j])
+        variance = squares.reshape(num_annotators, NUM_CELLS).sum(axis=1) - part
+        observed[:, i, j] -= variance
+        if i != j:
+            observed[:, j, i] -= variance
+    return observed, complete

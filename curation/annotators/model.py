@@ -2,21 +2,37 @@
 
 Latent classes of pairs (:mod:`curation.annotators.confusion`), hierarchical normal priors over annotators whose
 variances are estimated (empirical Bayes), a symmetric prior over classes, and rewards of responses where a prompt's
-graph is dense (:mod:`curation.annotators.ranking`). Fitted by EM; deterministic.
+graph is dense (:mod:`curation.annotators.ranking`). Fitted by EM with Newton steps; deterministic.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
-from curation.annotators.confusion import NO_TIES, TAU, Grid, NormalPrior, newton_step, vote_probabilities
-from curation.annotators.em import Array, VoteMatrix, posterior_of
+from curation.annotators.classes import Moments, class_step
+from curation.annotators.classify import Classifier, Expectation
+from curation.annotators.confusion import NO_TIES, TAU, THETA, Grid, NormalPrior, newton_step, vote_probabilities
+from curation.annotators.em import Array, VoteMatrix
 from curation.annotators.information import observed_information
 from curation.annotators.ranking import DenseGraph, tilted
 from curation.annotators.votes import TIE, Votes
 from curation.settings import AnnotatorSettings
+
+_MOST_MISSING = 0.5
+"""Most of the complete-data information that a Newton step treats as missing, because over-relaxed EM converges up to a factor of two."""
+
+_SETTLED = 0.05
+"""Relative change of the priors' variances below which they have settled."""
+
+_HYPERPRIOR = (2.0, 0.25)
+"""Pseudo-observations, and their variance, that keep a prior's variance off zero where there are few annotators."""
+
+_MOST_VARIANCE = 4.0
+"""Most variance of a prior: where hardly anybody ever ties, that of the tie tendency has no end."""
 
 
 @dataclass
@@ -29,13 +45,15 @@ class AnnotatorModel:
         parameters: theta, beta, tau of each annotator, shape (A, 3).
         population: their prior.
         class_prior: shape (K,), symmetric.
+        class_base: its hyperprior's mean, shape (K,).
         graph: pairs with rewards of responses.
         reward: x of each response of the graph, nats, shape (R,).
         reward_variance: of the prior of x.
-        posterior: of each pair's class, shape (P, K).
+        num_rewards: how many of the rewards the votes determine.
+        missing: share of the information on annotators that is lost to not knowing the pairs' classes, shape (A, 3).
         covariance: of each annotator's parameters, shape (A, 3, 3).
-        log_likelihood: of all votes, annotators' parameters at their estimates, nats.
-        history: log-likelihood after each round.
+        class_share: expected share of pairs of each class, shape (K,).
+        history: log-likelihood of all votes after each round, parameters at their estimates, nats.
         is_converged: whether the tolerance was reached.
     """
 
@@ -44,124 +62,179 @@ class AnnotatorModel:
     parameters: Array
     population: NormalPrior
     class_prior: Array
+    class_base: Array
     graph: DenseGraph
     reward: Array
-    reward_variance: float
-    posterior: Array = field(default_factory=lambda: np.empty((0, 0)))
+    missing: Array
+    reward_variance: float = 1.0
+    num_rewards: float = 0.0
     covariance: Array = field(default_factory=lambda: np.empty((0, 3, 3)))
-    log_likelihood: float = -np.inf
+    class_share: Array = field(default_factory=lambda: np.empty(0))
     history: list[float] = field(default_factory=list)
     is_converged: bool = False
 
-    def log_prior(self) -> Array:
-        """Log prior of each pair's class; shape (1, K) where no pair has rewards, else (P, K)."""
-        log_prior = np.log(self.class_prior)[None, :]
-        if len(self.graph.pair) == 0:
-            return log_prior
-        every = np.repeat(log_prior, self.votes.num_pairs, axis=0)
-        every[self.graph.pair] = tilted(log_prior, self.graph.difference(self.reward), self.grid)
-        return every
+    @cached_property
+    def matrix(self) -> VoteMatrix:
+        """The votes, in blocks of pairs."""
+        return VoteMatrix(self.votes.matrix)
+
+    @property
+    def log_likelihood(self) -> float:
+        """Of all votes, nats."""
+        return self.history[-1]
+
+    def classifier(self) -> Classifier:
+        """Posteriors of pairs under the present parameters."""
+        return Classifier(self.parameters, self.class_prior, self.graph, self.reward, self.grid)
+
+    def of_pairs(self, summarise: Callable[[Array], Array]) -> Array:
+        """A summary of every pair's posterior, shape (P, ...), block by block so that not all are held at once."""
+        classifier = self.classifier()
+        return np.concatenate(list(self.matrix.map(lambda block: summarise(classifier.posterior(block)))))
 
 
 def fit(votes: Votes, settings: AnnotatorSettings | None = None) -> AnnotatorModel:
-    """Fit the annotator model to the votes on one criterion.
+    """Fit the annotator model to the votes on one criterion; there must be at least one.
 
-    Votes must not be empty. Every round is one E-step, one Newton step an annotator, one of the rewards; the variances
-    of the priors are updated every ``settings.rounds_per_update`` rounds.
+    Every round is one E-step and one damped Newton step of the annotators, the rewards and the class prior; the
+    variances of the priors are updated every ``settings.rounds_per_update`` rounds. A large set starts from the fit of
+    a sample of its pairs.
     """
     settings = settings or AnnotatorSettings()
     model = _start(votes, settings)
-    matrix = VoteMatrix(votes.matrix)
-    counts = np.empty((0, 0))
+    if votes.num_votes > 2 * settings.sample_votes:
+        every = votes.num_votes // settings.sample_votes
+        _take_over(model, fit(votes.every(every), settings.model_copy(update={"min_degree": np.inf})))
+    believed = model.classifier().expect(model.matrix)
+    model.history.append(believed.log_likelihood)
     for round_number in range(1, settings.max_rounds + 1):
-        counts = _expect(model, matrix)
-        model.history.append(model.log_likelihood)
-        is_update = round_number % settings.rounds_per_update == 0
-        if is_update:
-            settled = _update_variances(model, counts)
-            gain = model.history[-1] - model.history[-min(settings.rounds_per_update, len(model.history))]
+        _maximise(model, believed, settings, is_scale_moved=round_number % 2 == 0)
+        believed = model.classifier().expect(model.matrix)
+        model.history.append(believed.log_likelihood)
+        if round_number % settings.rounds_per_update == 0:
+            settled = _update_variances(model, believed.counts)
+            gain = model.history[-1] - model.history[-1 - settings.rounds_per_update]
             if settled and abs(gain) < settings.tolerance * votes.num_votes:
                 model.is_converged = True
                 break
-        _maximise(model, counts, settings)
-    model.covariance = _covariance(model, counts)
+    model.covariance = _covariance(model, believed.counts)
+    model.class_share = model.grid.symmetric(believed.classes / votes.num_pairs)
     return model
 
 
 def _start(votes: Votes, settings: AnnotatorSettings) -> AnnotatorModel:
     tie_share = float((votes.vote == TIE).mean())
-    evennesses = settings.evennesses if tie_share > 0 else (0.0,)
-    grid = Grid.of(settings.strengths, evennesses)
-    tau = np.log(tie_share / (1.0 - tie_share)) if 0 < tie_share < 1 else (NO_TIES if tie_share == 0 else 3.0)
+    grid = Grid.of(settings.strengths, settings.evennesses if tie_share > 0 else (0.0,))
+    tau = NO_TIES if tie_share == 0 else float(np.log(tie_share / max(1.0 - tie_share, 1e-3)))
     population = NormalPrior(np.array([1.0, 0.0, tau]), np.array([0.25, 0.25, 1.0 if tie_share > 0 else 1e-6]))
     graph = DenseGraph.of(votes, min_degree=settings.min_degree)
+    base = np.exp(-0.5 * (grid.strength / settings.strength_scale) ** 2)
     return AnnotatorModel(
         votes=votes,
         grid=grid,
         parameters=np.tile(population.mean, (votes.num_annotators, 1)),
         population=population,
-        class_prior=np.full(grid.size, 1.0 / grid.size),
+        class_prior=base / base.sum(),
+        class_base=base / base.sum(),
         graph=graph,
         reward=np.zeros(graph.num_responses),
-        reward_variance=0.25,
+        missing=np.zeros((votes.num_annotators, 3)),
     )
 
 
-def _expect(model: AnnotatorModel, matrix: VoteMatrix) -> Array:
-    """E-step: posterior of each pair's class; returns expected counts of cells, shape (9 A, K)."""
-    table = np.log(vote_probabilities(model.parameters, model.grid))
-    log_joint = matrix.times(table.reshape(-1, model.grid.size))
-    log_joint += model.log_prior()
-    model.posterior, evidence = posterior_of(log_joint)
-    model.log_likelihood = float(evidence.sum())
-    return matrix.transposed_times(model.posterior)
+def _take_over(model: AnnotatorModel, sample: AnnotatorModel) -> None:
+    """Start from the fit of a sample of the same annotators."""
+    if sample.grid.size == model.grid.size:
+        model.parameters, model.population = sample.parameters, sample.population
+        model.class_prior, model.missing = sample.class_prior, sample.missing
 
 
-def _maximise(model: AnnotatorModel, counts: Array, settings: AnnotatorSettings) -> None:
-    model.parameters = newton_step(model.parameters, counts, model.grid, model.population)
-    pseudo = settings.class_prior_pairs / model.grid.size
-    expected = model.class_prior * model.votes.num_pairs
-    if len(model.graph.pair) > 0:
-        prior = np.exp(tilted(np.log(model.class_prior), model.graph.difference(model.reward), model.grid))
-        in_graph = model.posterior[model.graph.pair]
-        model.reward, _ = model.graph.newton_step(model.reward, model.reward_variance, in_graph, prior, model.grid)
-        expected += prior.sum(axis=0) - model.class_prior * len(model.graph.pair)
-    ratio = (model.grid.symmetric(model.posterior.sum(axis=0)) + pseudo) / (model.grid.symmetric(expected) + pseudo)
-    weights = model.class_prior * ratio
-    model.class_prior = weights / weights.sum()
+def _maximise(
+    model: AnnotatorModel, believed: Expectation, settings: AnnotatorSettings, *, is_scale_moved: bool
+) -> None:
+    """One step of the annotators and the class prior, and of the rewards or, in turn, of their scale."""
+    grid, graph = model.grid, model.graph
+    model.parameters = newton_step(model.parameters, believed.counts, model.missing, grid, model.population)
+    num_free = model.votes.num_pairs - len(graph.pair)
+    posterior, prior = believed.free, Moments.of(model.class_prior[None, :], None, grid, num_pairs=num_free)
+    if len(graph.pair) > 0:
+        difference = graph.difference(model.reward) if is_scale_moved else None
+        in_prior = _prior_in_graph(model)
+        posterior = posterior.plus(Moments.of(believed.in_graph, difference, grid))
+        prior = prior.plus(Moments.of(in_prior, difference, grid))
+        if not is_scale_moved:
+            model.reward, _ = graph.newton_step(model.reward, model.reward_variance, believed.in_graph, in_prior, grid)
+    model.class_prior, growth = class_step(
+        model.class_prior,
+        posterior,
+        prior,
+        grid,
+        pseudo_pairs=settings.class_prior_pairs * model.class_base,
+        determined=model.num_rewards if is_scale_moved else 0.0,
+    )
+    model.reward = model.reward * growth
+
+
+def _prior_in_graph(model: AnnotatorModel) -> Array:
+    """Class prior of the graph's pairs, tilted by the rewards, shape (E, K)."""
+    return np.exp(tilted(np.log(model.class_prior)[None, :], model.graph.difference(model.reward), model.grid))
 
 
 def _update_variances(model: AnnotatorModel, counts: Array) -> bool:
-    """Empirical Bayes: the priors' variances from the estimates' spread and uncertainty. Whether they settled."""
+    """Empirical Bayes: D. MacKay's fixed point (Neural Computation 4, 1992). Returns whether the variances settled.
+
+    A prior's variance is the estimates' squares over the number of them that the votes determine; its mean is what the
+    votes say on average.
+    """
     covariance = _covariance(model, counts)
-    mean = model.population.mean.copy()
-    if mean[TAU] > NO_TIES:
-        mean[TAU] = model.parameters[:, TAU].mean()
-    spread = (model.parameters - mean) ** 2 + np.diagonal(covariance, axis1=1, axis2=2)
-    # two pseudo-annotators of variance 1/4 keep the variance off zero where there are few annotators
-    variance = (spread.sum(axis=0) + 2 * 0.25) / (len(spread) + 2)
+    mean, old = model.population.mean.copy(), model.population.variance
+    number, variance = _HYPERPRIOR
+    share = np.clip(1.0 - np.diagonal(covariance, axis1=1, axis2=2) / old, 0.0, 1.0)
+    determined = share.sum(axis=0)
+    free = [THETA, TAU] if mean[TAU] > NO_TIES else [THETA]
+    # an estimate is share x what the votes say + (1 - share) x the mean
+    said = (model.parameters - (1.0 - share) * mean).sum(axis=0)
+    mean[free] = ((said + number * mean) / (determined + number))[free]
+    new = (((model.parameters - mean) ** 2).sum(axis=0) + number * variance) / (determined + number)
+    new = np.minimum(new, _MOST_VARIANCE)
     if mean[TAU] == NO_TIES:
-        variance[TAU] = model.population.variance[TAU]
-    change = np.abs(variance / model.population.variance - 1.0).max()
-    model.population = replace(model.population, mean=mean, variance=variance)
+        new[TAU] = old[TAU]
+    model.population = replace(model.population, mean=mean, variance=new)
+    change = float(np.abs(new / old - 1.0).max())
     if len(model.graph.pair) > 0:
-        prior = np.exp(tilted(np.log(model.class_prior), model.graph.difference(model.reward), model.grid))
-        in_graph = model.posterior[model.graph.pair]
-        _, diagonal = model.graph.newton_step(model.reward, model.reward_variance, in_graph, prior, model.grid)
-        new = float((model.reward**2 + 1.0 / diagonal).mean())
-        change = max(change, abs(new / model.reward_variance - 1.0))
-        model.reward_variance = new
-    return bool(change < 0.02)
+        change = max(change, _update_reward_variance(model))
+    return change < _SETTLED
+
+
+def _update_reward_variance(model: AnnotatorModel) -> float:
+    classifier = model.classifier()
+    in_graph = np.empty((len(model.graph.pair), model.grid.size))
+    for block in model.matrix.blocks:
+        of_graph, in_block = model.graph.within(block.pairs)
+        if len(in_block) > 0:
+            in_graph[of_graph] = classifier.posterior(block)[in_block]
+    prior = _prior_in_graph(model)
+    _, diagonal = model.graph.newton_step(model.reward, model.reward_variance, in_graph, prior, model.grid)
+    model.num_rewards = float(np.clip(1.0 - 1.0 / (diagonal * model.reward_variance), 0.0, 1.0).sum())
+    number, variance = _HYPERPRIOR
+    new = float(((model.reward**2).sum() + number * variance) / (model.num_rewards + number))
+    change = abs(new / model.reward_variance - 1.0)
+    model.reward_variance = new
+    return change
 
 
 def _covariance(model: AnnotatorModel, counts: Array) -> Array:
-    information = observed_information(
-        model.parameters, model.votes.matrix, model.posterior, counts, model.grid
-    ) + np.diag(1.0 / model.population.variance)
+    """Covariance of each annotator's parameters, shape (A, 3, 3); notes which share of the information is missing."""
+    classify = model.classifier().posterior
+    observed, complete = observed_information(model.parameters, model.matrix, classify, counts, model.grid)
+    whole = np.diagonal(complete, axis1=1, axis2=2)
+    lost = 1.0 - np.diagonal(observed, axis1=1, axis2=2) / np.maximum(whole, 1e-300)
+    model.missing = np.clip(lost, 0.0, _MOST_MISSING)
+    values, vectors = np.linalg.eigh(observed + np.diag(1.0 / model.population.variance))
     # far from a maximum the observed information need not be positive; the prior's precision is its floor
-    values, vectors = np.linalg.eigh(information)
     floor = (1.0 / model.population.variance).min()
-    return np.einsum("aij,aj,akj->aik", vectors, 1.0 / np.maximum(values, floor), vectors)
+    covariance: Array = np.einsum("aij,aj,akj->aik", vectors, 1.0 / np.maximum(values, floor), vectors)
+    return covariance
 
 
 def population_votes(model: AnnotatorModel) -> Array:
@@ -174,5 +247,5 @@ def population_votes(model: AnnotatorModel) -> Array:
 def predict(model: AnnotatorModel, votes: Votes) -> Array:
     """P(low, high, tie) of further votes on the same pairs by the same annotators, shape (N, 3)."""
     table = vote_probabilities(model.parameters, model.grid)
-    given = table[votes.annotator, votes.order]
-    return np.einsum("nk,nvk->nv", model.posterior[votes.pair], given)
+    posterior = model.of_pairs(lambda posterior: posterior)
+    return np.einsum("nk,nvk->nv", posterior[votes.pair], table[votes.annotator, votes.order])

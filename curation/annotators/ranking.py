@@ -19,6 +19,9 @@ from curation.annotators.confusion import Grid
 from curation.annotators.em import Array
 from curation.annotators.votes import Votes, encode
 
+_LEAST_SHARE = 0.5
+"""Least share of the complete-data information that a Newton step of the rewards counts on."""
+
 
 @dataclass(frozen=True)
 class DenseGraph:
@@ -26,11 +29,11 @@ class DenseGraph:
 
     Attributes:
         response_ids: strings, shape (R,).
-        pair: index among the votes' pairs, shape (E,).
+        pair: index among the votes' pairs, shape (E,), ascending.
         low, high: index among the responses, shape (E,).
     """
 
-    response_ids: NDArray[np.object_]
+    response_ids: pl.Series
     pair: NDArray[np.int64]
     low: NDArray[np.int64]
     high: NDArray[np.int64]
@@ -48,12 +51,17 @@ class DenseGraph:
         is_dense = 2.0 * num_pairs >= min_degree * num_responses
         pair = np.flatnonzero(is_dense[component[low]])
         used, renumbered = np.unique(np.concatenate((low[pair], high[pair])), return_inverse=True)
-        return cls(ids.gather(used).to_numpy(), pair, renumbered[: len(pair)], renumbered[len(pair) :])
+        return cls(ids.gather(used), pair, renumbered[: len(pair)], renumbered[len(pair) :])
 
     @property
     def num_responses(self) -> int:
         """R."""
         return len(self.response_ids)
+
+    def within(self, pairs: slice) -> tuple[slice, NDArray[np.int64]]:
+        """Which of the graph's pairs lie in a range of all pairs, and where in that range they stand."""
+        first, last = np.searchsorted(self.pair, (pairs.start, pairs.stop))
+        return slice(int(first), int(last)), self.pair[first:last] - pairs.start
 
     def difference(self, reward: Array) -> Array:
         """x_low - x_high of each pair, shape (E,)."""
@@ -71,8 +79,11 @@ class DenseGraph:
         """
         s = grid.strength
         expected = prior @ s
-        residual = posterior @ s - expected
-        curve = prior @ (s * s) - expected**2
+        believed = posterior @ s
+        residual = believed - expected
+        spread = prior @ (s * s) - expected**2
+        # the observed information is the prior's spread less the posterior's; a floor keeps the step from overshooting
+        curve = np.maximum(spread - (posterior @ (s * s) - believed**2), _LEAST_SHARE * spread)
         n = self.num_responses
         gradient = np.bincount(self.low, residual, n) - np.bincount(self.high, residual, n) - reward / variance
         weight = np.bincount(self.low, curve, n) + np.bincount(self.high, curve, n)

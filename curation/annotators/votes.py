@@ -139,6 +139,22 @@ class Votes:
         is_new[1:] = (self.pair[1:] != self.pair[:-1]) | (self.annotator[1:] != self.annotator[:-1])
         return np.bincount(self.pair[is_new], minlength=self.num_pairs).astype(np.int32)
 
+    def every(self, step: int) -> Votes:
+        """The votes of every ``step``-th pair; pair identifiers are hashes, so that is a random sample."""
+        keep = self.pair % step == 0
+        chosen = np.arange(0, self.num_pairs, step)
+        return Votes(
+            self.pair_ids.gather(chosen),
+            self.low_ids.gather(chosen),
+            self.high_ids.gather(chosen),
+            self.annotator_ids,
+            self.pair[keep] // np.int32(step),
+            self.annotator[keep],
+            self.vote[keep],
+            self.order[keep],
+            self.row[keep],
+        )
+
     def take(self, keep: NDArray[np.bool_]) -> Votes:
         """The same pairs and annotators with only some of the votes; a pair may be left without any."""
         return Votes(
