@@ -31,6 +31,7 @@ from training.quiet import quiet_libraries
 from training.reference_check import ReferenceCheck, sample
 from training.settings import LossSettings, TrainSettings
 from training.trainer import PairTrainer
+from training.writing import writing_to
 
 Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int, str], None]]]
 """``progress(description, total, unit)`` gives a context whose function takes (steps done, note)."""
@@ -361,9 +362,10 @@ def _publish(trainer: PairTrainer, work: Path, output: Path, texts: dict[str, st
     if not trainer.is_world_process_zero():
         return
     final = work / "final"
-    trainer.save_model(str(final))
-    for name, text in texts.items():
-        (final / name).write_text(text, encoding="utf-8")
+    with writing_to(work):
+        trainer.save_model(str(final))
+        for name, text in texts.items():
+            (final / name).write_text(text, encoding="utf-8")
     if (work / "runs").is_dir():
         shutil.move(work / "runs", final / "runs")
     if output.exists():

@@ -25,6 +25,7 @@ from training.objectives import Objective
 from training.packing import Batching, Pack, pack_pairs
 from training.policy import PairLogps, pair_logps
 from training.settings import LossSettings
+from training.writing import writing_to
 
 
 class PairBatches(Sampler[list[int]]):
@@ -283,12 +284,14 @@ class PairTrainer(Trainer):
         output = Path(str(self.args.output_dir))
         self.args.output_dir = str(output / "writing")
         try:
-            super()._save_checkpoint(model, trial)
+            with writing_to(output):
+                super()._save_checkpoint(model, trial)
         finally:
             self.args.output_dir = str(output)
         if self.args.should_save:
             name = f"checkpoint-{self.state.global_step}"
-            checkpoints.seal(output / "writing" / name, self.objective_state.as_dict())
+            with writing_to(output):
+                checkpoints.seal(output / "writing" / name, self.objective_state.as_dict())
             checkpoints.publish(output / "writing" / name, output / name, keep=2)
         self.accelerator.wait_for_everyone()
 

@@ -1,0 +1,184 @@
+"""What can go wrong before and while training: one clear line each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.torch import load_file, save_file
+
+from schemas.errors import ConfigError, ExportError, ModelError, TrainingError
+from tests.training.export_fixture import SCHEMA, write_export
+from tests.training.running import make_plan, train_quietly
+from training.data import encode_pairs
+from training.export_folder import ExportFolder
+
+
+@pytest.fixture
+def copied(hh_export: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(hh_export, tmp_path / "copy"))
+
+
+def test_changed_file_does_not_match_its_manifest(copied: Path) -> None:
+    file = copied / "train-00000.parquet"
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ExportError, match=r"train-00000\.parquet does not match its manifest"):
+        ExportFolder.open(copied)
+    file.unlink()
+    with pytest.raises(ExportError, match=r"train-00000\.parquet is named by the manifest and missing"):
+        ExportFolder.open(copied)
+
+
+def test_not_an_export(tmp_path: Path, copied: Path) -> None:
+    with pytest.raises(ExportError, match=r"holds no manifest\.json"):
+        ExportFolder.open(tmp_path / "nothing")
+    manifest = json.loads((copied / "manifest.json").read_text())
+    (copied / "manifest.json").write_text(json.dumps({**manifest, "version": 9}))
+    with pytest.raises(ExportError, match="this Winnow trains on"):
+        ExportFolder.open(copied)
+
+
+def test_another_tokenizer_than_the_scorers(hh_export: Path, tiny_en: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_en, tmp_path / "model"))
+    template = model / "chat_template.jinja"
+    template.chmod(0o644)
+    model.chmod(0o755)
+    template.write_text(template.read_text().replace("<|user|>", "<|assistant|>"))
+    with pytest.raises(TrainingError, match="chat template is not the scorer's"):
+        train_quietly(hh_export, tmp_path / "out", model=str(model))
+    tokenizer_file = model / "tokenizer.json"
+    tokenizer_file.chmod(0o644)
+    content = json.loads(tokenizer_file.read_text())
+    content["pre_tokenizer"]["add_prefix_space"] = True
+    tokenizer_file.write_text(json.dumps(content))
+    with pytest.raises(TrainingError, match="tokenizer is not the scorer's"):
+        train_quietly(hh_export, tmp_path / "out", model=str(model))
+    tokenizer_file.unlink()
+    (model / "tokenizer_config.json").chmod(0o644)
+    (model / "tokenizer_config.json").unlink()
+    with pytest.raises(ModelError, match="holds no tokenizer"):
+        train_quietly(hh_export, tmp_path / "out", model=str(model))
+    with pytest.raises(ModelError, match="there is no model"):
+        make_plan(hh_export, model=str(tmp_path / "no_such_folder"))
+
+
+def test_stale_reference_log_probs_stop_the_run(
+    hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    rows = [{**row, "reference_chosen_logps": row["reference_chosen_logps"] * 1.1} for row in hh_rows]
+    export = write_export(tmp_path / "e", rows[:8], rows[8:10], model=tiny_en, tokenizer=tokenizer)
+    with pytest.raises(TrainingError, match=r"off by 0\.\d+ nats a token on average.*winnow score"):
+        train_quietly(export, tmp_path / "out", max_steps=1)
+
+
+def test_good_log_probs_pass_the_check(hh_export: Path, tmp_path: Path) -> None:
+    result = train_quietly(hh_export, tmp_path / "out", max_steps=1)
+    assert result.check is not None
+    assert result.check.num_pairs == 16
+    assert result.check.max_difference < 1e-4
+    assert "on 16 pairs" in (result.checkpoint / "README.md").read_text()
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_pairs(
+    hh_export: Path, hh_rows: list[dict[str, Any]], tiny_en: Path, tmp_path: Path
+) -> None:
+    """A policy whose weights hold a NaN: the ids of the batch are in the message."""
+    model = Path(shutil.copytree(tiny_en, tmp_path / "model"))
+    model.chmod(0o755)
+    (model / "model.safetensors").chmod(0o644)
+    weights = load_file(model / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TrainingError, match="the loss is not finite at step 1") as error:
+        train_quietly(hh_export, tmp_path / "out", model=str(model))
+    assert any(row["pair_id"] in str(error.value) for row in hh_rows[:16])
+
+
+FILLED = """
+import resource, signal, sys
+from pathlib import Path
+from schemas.errors import TrainingError
+from tests.training.running import train_quietly
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+try:
+    train_quietly(Path(sys.argv[1]), Path(sys.argv[2]), max_steps=1, save_steps=int(sys.argv[3]))
+except TrainingError as error:
+    print(error.message, "/", error.mend)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("save_steps", [1, 100])
+def test_a_disk_that_takes_no_more(hh_export: Path, tmp_path: Path, save_steps: int) -> None:
+    """Files above 1 MiB fail to be written, at a checkpoint and at the end; nothing half-made has the final name."""
+    target = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-c", FILLED, str(hh_export), str(target), str(save_steps)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "a checkpoint cannot be written to" in done.stdout, done.stderr[-2000:]
+    assert "GiB are free" in done.stdout
+    assert "make room" in done.stdout
+    assert not target.exists()
+
+
+def encode(rows: list[dict[str, Any]], tokenizer: Any, **options: Any) -> Any:
+    return encode_pairs(pa.Table.from_pylist(rows, schema=SCHEMA), tokenizer, **options)
+
+
+def test_long_pairs_are_dropped_and_counted_or_cut_from_the_left(hh_rows: list[dict[str, Any]], tokenizer: Any) -> None:
+    whole = encode(hh_rows, tokenizer)
+    longest = whole.lengths(whole.prompt) + np.maximum(whole.lengths(whole.chosen), whole.lengths(whole.rejected))
+    limit = int(np.sort(longest)[-4])
+    dropped = encode(hh_rows, tokenizer, max_length=limit)
+    assert dropped.num_too_long == int((longest > limit).sum())
+    assert len(dropped) == len(hh_rows) - dropped.num_too_long
+    cut = encode(hh_rows, tokenizer, max_length=limit, truncate="left")
+    assert len(cut) == len(hh_rows)
+    row = int(np.argmax(longest))
+    kept = cut.sequence(int(cut.prompt[row]), int(cut.chosen_cut[row]))
+    assert len(kept) + len(cut.sequence(int(cut.chosen[row]))) <= limit
+    prompt = whole.sequence(int(whole.prompt[row]))
+    assert kept.tolist() == prompt[len(prompt) - len(kept) :].tolist()
+
+
+def test_weights_and_soft_labels_out_of_range(hh_rows: list[dict[str, Any]], tokenizer: Any) -> None:
+    with pytest.raises(TrainingError, match=r"weight is -1\.0, must be >= 0"):
+        encode([{**hh_rows[0], "weight": -1.0}], tokenizer)
+    with pytest.raises(TrainingError, match=r"soft_label is 1\.5, must be in \[0, 1\]"):
+        encode([{**hh_rows[0], "soft_label": 1.5}], tokenizer)
+    weightless = encode([{**hh_rows[0], "weight": 0.0}, hh_rows[1]], tokenizer)
+    assert (len(weightless), weightless.num_weightless) == (1, 1)
+
+
+def test_what_an_objective_cannot_use_is_refused(
+    hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    soft = [{**hh_rows[0], "soft_label": 0.8}, hh_rows[1]]
+    export = write_export(tmp_path / "soft", soft, [], model=tiny_en, tokenizer=tokenizer)
+    with pytest.raises(TrainingError, match="1 pairs have a soft label, which has no meaning for objective rdpo"):
+        train_quietly(export, tmp_path / "out", objective="rdpo")
+    bare = [{**hh_rows[0], "reference_chosen_logps": None}, hh_rows[1]]
+    export = write_export(tmp_path / "bare", bare, [], model=tiny_en, tokenizer=tokenizer)
+    with pytest.raises(TrainingError, match="1 pairs have no reference log-probs, which objective dpo needs"):
+        train_quietly(export, tmp_path / "out", objective="dpo")
+    export = write_export(tmp_path / "empty", [], hh_rows[:1], model=tiny_en, tokenizer=tokenizer)
+    with pytest.raises(TrainingError, match="no pairs to train on"):
+        train_quietly(export, tmp_path / "out")
+    export = write_export(tmp_path / "rules", hh_rows[:1], [], model=tiny_en, tokenizer=tokenizer, objective="magic")
+    with pytest.raises(TrainingError, match="there is no objective 'magic'"):
+        make_plan(export)
+    with pytest.raises(ConfigError, match="tau has no meaning for objective dpo"):
+        make_plan(write_export(tmp_path / "t", hh_rows[:1], [], model=tiny_en, tokenizer=tokenizer), tau=1.0)
