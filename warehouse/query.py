@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.errors import QueryError, WorkspaceError
-from warehouse.connection import LakeLocation, connect
+from warehouse.connection import LakeLocation, connect, literal
 from warehouse.lake import check_layout
 from warehouse.query_settings import QuerySettings
 from warehouse.read_only import check_read_only, first_lines
@@ -50,8 +50,8 @@ class QuerySession:
         except BaseException:
             self.close()
             raise
-        allowed = [location.data_path, f"{self._spill.name}/"]
-        self._con.execute(f"set allowed_directories = {allowed!r}")
+        allowed = ", ".join(literal(folder) for folder in (location.data_path, f"{self._spill.name}/"))
+        self._con.execute(f"set allowed_directories = [{allowed}]")
         self._con.execute("set enable_external_access = false")
         self._con.execute("set lock_configuration = true")
 
