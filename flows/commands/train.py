@@ -1,4 +1,4 @@
-"""``winnow train``: train a policy on an export."""
+"""``winnow train`` and ``winnow evaluate``: train a policy on an export, and measure any policy on one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from flows.commands.workspace import WorkspaceOption
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(train)
+    app.command()(evaluate)
 
 
 def train(
@@ -43,3 +44,19 @@ def train(
         batch_size=batch_size,
     )
     say(report)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder of a model or adapter, or Hub id.")],
+    on: Annotated[Path, typer.Option("--on", help="Folder of the export.")],
+    split: Annotated[str, typer.Option(help="Pairs to score: test or train.")] = "test",
+    engine: Annotated[str | None, typer.Option(help="Scoring engine; the best installed when not given.")] = None,
+    slice_by: Annotated[
+        str | None, typer.Option(help="Give the metrics also by criterion, source or objective.")
+    ] = None,
+) -> None:
+    """Score an export's pairs under any model and print the trainer's metrics."""
+    from flows.console import say
+    from flows.stages.evaluate import evaluate as run_stage
+
+    say(run_stage(model, on=on, split=split, engine=engine, slice_by=slice_by))

@@ -119,7 +119,7 @@ def _finished(lake: Lake, training_run_id: str, checkpoint: Path) -> str | None:
     run_id = lake.value(
         "select run_id from raw.training_runs where training_run_id = ? and ended_at is not null", [training_run_id]
     )
-    return run_id if run_id is not None and (checkpoint / "config.json").is_file() else None
+    return run_id if run_id is not None and (checkpoint / "winnow_metrics.json").is_file() else None
 
 
 def _hash(plan: TrainingPlan) -> str:

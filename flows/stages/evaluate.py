@@ -1,0 +1,169 @@
+"""Evaluate: the trainer's metrics for any model, on an export's pairs, through the scoring engines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flows.console import progress
+from flows.report import StageReport
+from schemas.errors import ConfigError, ExportError
+from schemas.tokens import EncodedGroup
+
+if TYPE_CHECKING:
+    from curation.scoring.engine import Engine
+    from curation.scoring.settings import ScoringSettings
+    from training.data import EncodedPairs
+    from training.monitor import PairScores
+
+_BATCH_GROUPS = 256
+SLICES = ("criterion", "source", "objective")
+
+
+def evaluate(
+    model: str,
+    *,
+    on: Path,
+    split: str = "test",
+    engine: str | None = None,
+    slice_by: str | None = None,
+    settings: ScoringSettings | None = None,
+) -> StageReport:
+    """Score an export's pairs under a model and compute every metric of ``training.monitor``; nothing is written.
+
+    Args:
+        model: folder (of a model, or of an adapter that names its base) or Hub id.
+        on: folder of the export.
+        split: ``test`` or ``train``.
+        engine: scoring engine; the best that is installed when None.
+        slice_by: column of the export by which metrics are also given.
+        settings: further settings of scoring.
+
+    Returns:
+        Facts: model, export_id, split, num_pairs, num_too_long, engine, metrics, slices.
+
+    Raises:
+        ExportError: the export does not match its manifest, or the split is empty.
+        ModelError: the model lacks a part.
+        EngineError: the engine cannot serve it.
+    """
+    from curation.scoring.engines import choose_engine, open_engine
+    from curation.scoring.policy import open_policy
+    from curation.scoring.settings import ScoringSettings
+    from training.export_folder import ExportFolder
+    from training.monitor import metrics
+
+    if slice_by is not None and slice_by not in SLICES:
+        raise ConfigError(f"there is no slice {slice_by!r}", mend=f"use one of {', '.join(SLICES)}")
+    export = ExportFolder.open(Path(on))
+    chosen = choose_engine(engine)
+    base, options = _base_and_adapter(model)
+    scoring = (settings or ScoringSettings()).model_copy(update=options)
+    policy = open_policy(scoring, base)
+    pairs = _encode(export, split, policy)
+    with closing(open_engine(chosen, policy, scoring)) as opened, progress("score", len(pairs), "pairs") as advance:
+        scores = score_pairs(pairs, opened, advance)
+        info = opened.info
+    found = metrics(scores)
+    slices = {} if slice_by is None else _slices(scores, getattr(pairs, slice_by))
+    facts = {
+        "model": model,
+        "export_id": export.export_id,
+        "split": split,
+        "num_pairs": len(pairs),
+        "num_too_long": pairs.num_too_long,
+        "engine": f"{info.engine} {info.version}, {info.path}, {info.dtype}",
+        "metrics": found,
+        "slices": slices,
+    }
+    return StageReport("evaluate", None, 0, facts, tuple(_lines(facts)))
+
+
+def score_pairs(pairs: EncodedPairs, engine: Engine, advance: Any) -> PairScores:
+    """Log-probs of pairs under a scoring engine; every prompt and response is handed over once."""
+    from training.monitor import PairScores
+
+    places: dict[tuple[int, int], dict[int, float]] = {}
+    for prompt, response, cut in _sides(pairs):
+        places.setdefault((prompt, cut), {})[response] = float("nan")
+    todo = list(places)
+    total, done = len(todo), 0
+    for begin in range(0, total, _BATCH_GROUPS):
+        keys = todo[begin : begin + _BATCH_GROUPS]
+        groups = [
+            EncodedGroup(pairs.sequence(*key).tolist(), [pairs.sequence(r).tolist() for r in places[key]])
+            for key in keys
+        ]
+        for key, found in zip(keys, engine.score(groups), strict=True):
+            for response, score in zip(places[key], found, strict=True):
+                places[key][response] = score.logps
+        finished = len(pairs) * min(begin + _BATCH_GROUPS, total) // total
+        advance(finished - done, "")
+        done = finished
+    logps = np.array([places[prompt, cut][response] for prompt, response, cut in _sides(pairs)]).reshape(2, -1)
+    return PairScores(
+        chosen_logps=logps[0],
+        rejected_logps=logps[1],
+        reference_chosen_logps=pairs.reference_chosen_logps,
+        reference_rejected_logps=pairs.reference_rejected_logps,
+        chosen_num_tokens=pairs.lengths(pairs.chosen).astype(np.float64),
+        rejected_num_tokens=pairs.lengths(pairs.rejected).astype(np.float64),
+        weight=pairs.weight,
+        loss=np.full(len(pairs), np.nan),
+    )
+
+
+def _sides(pairs: EncodedPairs) -> list[tuple[int, int, int]]:
+    """(prompt, response, cut) of every chosen, then of every rejected."""
+    columns = [
+        np.concatenate([pairs.prompt, pairs.prompt]),
+        np.concatenate([pairs.chosen, pairs.rejected]),
+        np.concatenate([pairs.chosen_cut, pairs.rejected_cut]),
+    ]
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _encode(export: Any, split: str, policy: Any) -> EncodedPairs:
+    from training.data import encode_pairs
+
+    table = export.table(split)
+    if table.num_rows == 0:
+        raise ExportError(f"{export.path} has no pairs in split {split!r}", mend="give --split train")
+    return encode_pairs(
+        table,
+        policy.tokenizer,
+        template="plain" if policy.template == "plain" else "auto",
+        max_length=policy.max_length,
+        truncate="left" if policy.truncate == "left" else "drop",
+    )
+
+
+def _base_and_adapter(model: str) -> tuple[str, dict[str, Any]]:
+    """An adapter's folder stands for its base with the adapter."""
+    file = Path(model) / "adapter_config.json"
+    if not file.is_file() or (Path(model) / "config.json").is_file():
+        return model, {}
+    base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    return str(base), {"adapter": model}
+
+
+def _slices(scores: PairScores, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    from training.monitor import metrics
+
+    named = np.asarray(labels, dtype=object)
+    return {label: metrics(scores.take(named == label)) for label in sorted(set(named))}
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    head = f"{facts['num_pairs']:,} {facts['split']} pairs of {facts['export_id']} with {facts['engine']}"
+    if facts["num_too_long"]:
+        head += f"; {facts['num_too_long']} were too long"
+    lines = [head]
+    for title, values in (("", facts["metrics"]), *facts["slices"].items()):
+        lines += [f"{title + ': ' if title else ''}{name} {value:.4f}" for name, value in values.items()]
+    return lines

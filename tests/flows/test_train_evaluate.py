@@ -1,0 +1,55 @@
+"""``winnow evaluate`` gives, through the scoring engines, the metrics that training ends with."""
+
+# ruff: noqa: F811
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.stages.evaluate import evaluate
+from schemas.errors import ConfigError, ExportError
+from tests.training.conftest import hh_export, hh_rows, tiny_en, tokenizer  # noqa: F401
+from tests.training.running import train_quietly
+
+
+def test_agrees_with_the_trainer(hh_export: Path, tmp_path: Path) -> None:
+    trained = train_quietly(hh_export, tmp_path / "model", max_steps=3)
+    report = evaluate(str(trained.checkpoint), on=hh_export, engine="transformers", slice_by="source")
+    found = report.facts["metrics"]
+    assert report.facts["num_pairs"] == 8
+    expected = {name: value for name, value in trained.after.items() if name != "loss"}
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert report.facts["slices"]["hh"] == pytest.approx(found)
+
+
+def test_the_reference_itself_has_not_moved(hh_export: Path, tiny_en: Path) -> None:
+    from curation.scoring.settings import ScoringSettings
+
+    report = evaluate(
+        str(tiny_en),
+        on=hh_export,
+        engine="transformers",
+        split="train",
+        settings=ScoringSettings(dtype="float32"),
+    )
+    found = report.facts["metrics"]
+    assert abs(found["chosen_drift"]) < 1e-3
+    assert found["share_undesirable"] <= found["share_reference_wrong"]
+    assert found["kl_chosen"] < 1e-6
+
+
+def test_an_adapter_is_scored_with_its_base(hh_export: Path, tmp_path: Path) -> None:
+    trained = train_quietly(hh_export, tmp_path / "adapter", max_steps=3, learning_rate=5e-3, lora={"rank": 4})
+    assert (trained.checkpoint / "adapter_config.json").is_file()
+    report = evaluate(str(trained.checkpoint), on=hh_export, engine="transformers")
+    expected = {name: value for name, value in trained.after.items() if name != "loss"}
+    assert abs(expected["chosen_drift"]) > 0.1
+    assert report.facts["metrics"]["policy_margin"] == pytest.approx(expected["policy_margin"], abs=0.05)
+
+
+def test_what_is_not_there(hh_export: Path, tiny_en: Path) -> None:
+    with pytest.raises(ExportError, match="no pairs in split 'other'"):
+        evaluate(str(tiny_en), on=hh_export, engine="transformers", split="other")
+    with pytest.raises(ConfigError, match="no slice 'weight'"):
+        evaluate(str(tiny_en), on=hh_export, slice_by="weight")
