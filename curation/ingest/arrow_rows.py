@@ -106,7 +106,7 @@ def _as_json(con: duckdb.DuckDBPyConnection, table: pa.Table, first: int) -> pa.
     numbers = pa.array(np.arange(first, first + table.num_rows))
     con.register("batch", table.append_column("winnow row", numbers))
     rows = con.execute(
-        f"""select "winnow row" as source_row, to_json(struct_pack({packed}))::varchar::blob as line,
+        f"""select "winnow row" as source_row, encode(to_json(struct_pack({packed}))::varchar) as line,
             case when {broken} then '{Reason.INVALID_UTF8}' end as reason from batch"""
     ).to_arrow_table()
     return rows.cast(ROWS)

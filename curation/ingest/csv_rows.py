@@ -99,7 +99,7 @@ def _as_json(con: duckdb.DuckDBPyConnection, batch: pa.RecordBatch, numbers: np.
     broken = " or ".join(f"try(decode({identifier(name)})) is null" for name in names)
     con.register("batch", pa.Table.from_batches([batch]).append_column("winnow row", pa.array(numbers)))
     table = con.execute(
-        f"""select "winnow row" as source_row, to_json(struct_pack({fields}))::varchar::blob as line,
+        f"""select "winnow row" as source_row, encode(to_json(struct_pack({fields}))::varchar) as line,
             case when {broken} then '{Reason.INVALID_UTF8}' end as reason from batch"""
     ).to_arrow_table()
     return table.cast(ROWS)

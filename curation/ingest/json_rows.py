@@ -29,7 +29,7 @@ def read_json(path: Path, layout: Literal["array", "unstructured"], settings: In
     """
     most = settings.max_row_bytes * 8
     query = f"""
-        select (row_number() over ()) - 1 as source_row, json::varchar::blob as line, null::varchar as reason
+        select (row_number() over ()) - 1 as source_row, encode(json::varchar) as line, null::varchar as reason
         from read_json_objects({literal(str(path))}, format = '{layout}', maximum_object_size = {most},
             compression = '{_compression(path)}')
     """
@@ -52,7 +52,7 @@ def _compression(path: Path) -> str:
         head = file.read(4)
     if head.startswith(b"\x1f\x8b"):
         return "gzip"
-    return "zstd" if head == b"\x28\xb5\x2f\xfd" else "none"
+    return "zstd" if head == b"\x28\xb5\x2f\xfd" else "uncompressed"
 
 
 def _without_large(table: pa.Table, settings: IngestSettings) -> pa.Table:

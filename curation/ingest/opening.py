@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import zstandard
+import pyarrow as pa
 
 from schemas.errors import SourceError
 
@@ -29,6 +28,7 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     Raises:
         SourceError: the file is missing, cannot be read, or its compression is corrupt.
     """
+    is_zstd = False
     try:
         with path.open("rb") as file:
             head = file.read(4)
@@ -37,17 +37,18 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
                 with gzip.GzipFile(fileobj=file) as stream:
                     yield cast(BinaryIO, stream), file
             elif head == _ZSTD:
-                with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as frames:
-                    yield cast(BinaryIO, io.BufferedReader(frames, 1 << 20)), file
+                is_zstd = True
+                with pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd") as frames:
+                    yield cast(BinaryIO, frames), file
             else:
                 yield file, file
     except FileNotFoundError as error:
         raise SourceError(f"{path} does not exist", mend="check the path") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise SourceError(f"{path} is a corrupt gzip file: {error}", mend="download or write it again") from error
-    except zstandard.ZstdError as error:
-        raise SourceError(f"{path} is a corrupt zstd file: {error}", mend="download or write it again") from error
     except OSError as error:
+        if is_zstd:
+            raise SourceError(f"{path} is a corrupt zstd file: {error}", mend="download or write it again") from error
         raise SourceError(f"{path} cannot be read: {error}", mend="check the path and its permissions") from error
 
 

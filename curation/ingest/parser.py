@@ -50,6 +50,7 @@ class Parser:
         source: name of the source.
         has_nested_json: the container cannot hold lists, so messages in it are JSON in a text (CSV).
         is_grouped: rows are compared with other rows of the batch.
+        split: split of rows that do not name one.
         annotator_key: where given, annotator ids become keyed hashes.
         prepare: loads tables that the query joins.
     """
@@ -62,6 +63,7 @@ class Parser:
         *,
         has_nested_json: bool = False,
         is_grouped: bool = False,
+        split: str | None = None,
         annotator_key: bytes | None = None,
         temporary_directory: str | None = None,
         prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
@@ -76,6 +78,7 @@ class Parser:
         self._source = literal(source)
         self._normalise = _normalise_query(query, settings, has_nested_json)
         self._unused = (Reason.UNPAIRED if is_grouped else Reason.NO_JUDGMENT).value
+        self._split = "source_split" if split is None else f"coalesce(source_split, {literal(split)})"
         self._annotator = "annotator_id" if annotator_key is None else sql_keyed_hash("annotator_id", annotator_key)
 
     def close(self) -> None:
@@ -122,8 +125,8 @@ class Parser:
             select
                 {row_digest} as judgment_id, pair_id, prompt_id, response_a_id, response_b_id, messages, response_a,
                 response_b, model_a, model_b, criterion, vote, is_display_order_known, strength, is_both_bad,
-                annotator_id, annotator_kind, annotated_at, batch, source_split, {self._source} as source, source_row,
-                extra
+                annotator_id, annotator_kind, annotated_at, batch, {self._split} as source_split,
+                {self._source} as source, source_row, extra
             from named
         """
 

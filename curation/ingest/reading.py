@@ -57,6 +57,7 @@ def read_source(
         source.source,
         settings,
         is_grouped=group_by is not None,
+        split=source.split,
         has_nested_json=has_nested_json(source.path),
         annotator_key=annotator_key,
         temporary_directory=temporary_directory,
@@ -101,7 +102,9 @@ def fingerprint(source: SourceFile, settings: IngestSettings, *, annotator_key: 
     key = "" if annotator_key is None else hashlib.sha256(annotator_key).hexdigest()
     matters = settings.model_dump_json(include=_MATTERS)
     hashes = [content_hash(path) for path in source.files]
-    return digest(str(PARSER_VERSION), source.source, source_query(source, settings), matters, key, *hashes)
+    return digest(
+        str(PARSER_VERSION), source.source, source.split or "", source_query(source, settings), matters, key, *hashes
+    )
 
 
 def _load_tables(con: duckdb.DuckDBPyConnection, source: SourceFile, settings: IngestSettings) -> None:

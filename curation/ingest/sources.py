@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Mapping as Mapping_
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curation.ingest.containers import is_data_file, read_sample, stem
+from curation.ingest.containers import SUFFIXES, is_data_file, read_sample, stem
+from curation.ingest.fetching import (
+    Fetched,
+    fetch_dataset,
+    fetch_saved,
+    fetch_url,
+    is_hub_id,
+    is_saved_dataset,
+    is_url,
+)
 from curation.ingest.formats.format import Format
 from curation.ingest.formats.registry import detect, format_names, format_of, mappings
-from curation.ingest.mapping import Columns, Mapping
+from curation.ingest.mapping import Columns, Mapping, Value
 from schemas.errors import SourceError
 
 
@@ -21,8 +31,10 @@ class SourceFile:
     Attributes:
         path: where it lies.
         source: its name in the lake.
+        origin: what the user named, or the file below it; for messages.
         format: what it holds.
         columns: what a mapping says of this file in particular.
+        split: split of a data set of the Hub, for rows that do not name one.
         tables: files that the mapping looks things up in, by the table's name.
     """
 
@@ -31,6 +43,11 @@ class SourceFile:
     format: Format | Mapping
     columns: Columns | None = None
     tables: dict[str, Path] = field(default_factory=dict)
+    split: str | None = None
+    origin: str = ""
+
+    def __str__(self) -> str:
+        return self.origin or str(self.path)
 
     @property
     def files(self) -> list[Path]:
@@ -39,17 +56,35 @@ class SourceFile:
 
 
 def find_sources(
-    sources: Sequence[str], *, format_name: str | None = None, source_name: str | None = None
+    sources: Sequence[str],
+    *,
+    fetch_folder: Path,
+    format_name: str | None = None,
+    source_name: str | None = None,
+    columns: Mapping_[str, str] | None = None,
 ) -> list[SourceFile]:
     """All files of the sources, each with its format, before anything is read in full.
+
+    Args:
+        sources: files, folders, globs, URLs and Hub ids.
+        fetch_folder: where what is not local is copied to; it must stay until the files are read.
+        format_name: for all files; detected where absent.
+        source_name: name in the lake.
+        columns: column of the long form -> path in the row; overrides a mapping's columns.
 
     Raises:
         SourceError: a file is missing or cannot be read, its format is unknown, or two files have one name.
     """
     given = None if format_name is None else format_of(format_name)
+    if columns:
+        given = with_columns(given, columns)
     if source_name is not None and len(sources) > 1:
         raise SourceError("--source-name names one source, but several are given", mend="ingest them one by one")
-    found = [each for source in sources for each in _files_of(source, given, source_name)]
+    found = [
+        each
+        for number, source in enumerate(sources)
+        for each in _files_of(source, given, source_name, fetch_folder / f"source-{number}")
+    ]
     names: dict[str, Path] = {}
     for each in found:
         other = names.setdefault(each.source, each.path)
@@ -61,8 +96,47 @@ def find_sources(
     return found
 
 
-def _files_of(source: str, given: Format | Mapping | None, source_name: str | None) -> list[SourceFile]:
+def with_columns(given: Format | Mapping | None, columns: Mapping_[str, str]) -> Mapping:
+    """A mapping with other paths for some of its columns; the long form's where no format is given.
+
+    Raises:
+        SourceError: the format is not a mapping, or there is no such column.
+    """
+    base = given if given is not None else format_of("long")
+    if not isinstance(base, Mapping):
+        raise SourceError(
+            f"the format {base.name} has no columns to rename", mend="leave --column out, or use --format trl"
+        )
+    unknown = sorted(columns.keys() - Columns.model_fields.keys())
+    if unknown:
+        raise SourceError(f"{unknown[0]!r} is not a column", mend=f"use one of {', '.join(Columns.model_fields)}")
+    changed = {name: Value(path=path) for name, path in columns.items()}
+    return base.model_copy(update={"columns": base.columns.model_copy(update=changed)})
+
+
+def _fetched(
+    fetched: Fetched, source: str, given: Format | Mapping | None, source_name: str | None
+) -> list[SourceFile]:
+    name = source_name or fetched.name
+    found = []
+    for path, split in fetched.files:
+        parts = [name] if name and (split is not None or len(fetched.files) == 1) else [name, stem(path)]
+        if split is not None and len(fetched.files) > 1:
+            parts.append(split)
+        label = "/".join(part for part in parts if part)
+        found.append(SourceFile(path, label, given or _detected(path), split=split, origin=source))
+    return found
+
+
+def _files_of(
+    source: str, given: Format | Mapping | None, source_name: str | None, fetch_folder: Path
+) -> list[SourceFile]:
     path = Path(source)
+    if is_url(source):
+        return _fetched(fetch_url(source, fetch_folder), source, given, source_name)
+    if path.is_dir() and is_saved_dataset(path):
+        fetch_folder.mkdir(parents=True, exist_ok=True)
+        return _fetched(fetch_saved(path, fetch_folder), source, given, source_name)
     if path.is_dir():
         return _folder(path, given, source_name or path.resolve().name)
     if not path.exists() and glob.has_magic(source):
@@ -71,6 +145,9 @@ def _files_of(source: str, given: Format | Mapping | None, source_name: str | No
             raise SourceError(f"no file matches {source}", mend="check the pattern")
         prefix = "" if source_name is None else f"{source_name}/"
         return [SourceFile(each, prefix + stem(each), given or _detected(each)) for each in paths]
+    if not path.exists() and is_hub_id(source):
+        fetch_folder.mkdir(parents=True, exist_ok=True)
+        return _fetched(fetch_dataset(source, fetch_folder), source, given, source_name)
     if not path.exists():
         raise SourceError(f"{source} does not exist", mend="check the path")
     return [SourceFile(path, source_name or stem(path), given or _detected(path))]
@@ -84,7 +161,7 @@ def _folder(folder: Path, given: Format | Mapping | None, name: str) -> list[Sou
                 return found
     files = sorted(path for path in folder.rglob("*") if path.is_file() and is_data_file(path))
     if not files:
-        raise SourceError(f"{folder} holds no data file", mend="give a folder with JSON Lines files")
+        raise SourceError(f"{folder} holds no data file", mend=f"give a folder with {', '.join(SUFFIXES)} files")
     return [
         SourceFile(
             each, f"{name}/{(each.relative_to(folder).parent / stem(each)).as_posix()}", given or _detected(each)

@@ -15,7 +15,9 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(
-    sources: Annotated[list[str], typer.Argument(help="Files, folders or globs.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Files, folders, globs, URLs, or Hub ids (owner/name[@revision][:config]).")
+    ],
     workspace: WorkspaceOption,
     format: Annotated[
         str | None, typer.Option("--format", "-f", help="Name of a format, or a mapping file; detected where absent.")
@@ -23,17 +25,52 @@ def ingest(
     source_name: Annotated[
         str | None, typer.Option("--source-name", help="Name in the lake; the file's or folder's name where absent.")
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="COLUMN=PATH: where a column of the long form stands in a row; may be repeated."),
+    ] = None,
     hash_annotators: Annotated[
         bool, typer.Option("--hash-annotators", help="Keep keyed hashes of annotator ids instead of the ids.")
     ] = False,
+    max_quarantined_share: Annotated[
+        float | None, typer.Option("--max-quarantined-share", min=0, max=1, help="Share of a file that may be bad.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show format, ten rows and quarantine; write nothing.")
+    ] = False,
 ) -> None:
     """Read judgments into the lake; bad rows go to raw.quarantine with a reason."""
-    from flows.console import say
+    from flows.console import out, say
     from flows.stages.ingest import ingest as run_ingest
+    from flows.stages.ingest_files import IngestOptions
+    from flows.stages.ingest_preview import preview
     from flows.workspace import Workspace
 
+    opened = Workspace.open(workspace)
+    columns = dict(_pair(each) for each in column or [])
+    if dry_run:
+        options = IngestOptions(format, source_name, columns, hash_annotators, max_quarantined_share)
+        for each in preview(opened, sources, options):
+            for line in each.lines:
+                out.print(line, soft_wrap=True, markup=False)
+        return
     say(
         run_ingest(
-            Workspace.open(workspace), sources, format=format, source_name=source_name, hash_annotators=hash_annotators
+            opened,
+            sources,
+            format=format,
+            source_name=source_name,
+            columns=columns,
+            hash_annotators=hash_annotators,
+            max_quarantined_share=max_quarantined_share,
         )
     )
+
+
+def _pair(given: str) -> tuple[str, str]:
+    from schemas.errors import ConfigError
+
+    name, equals, path = given.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--column {given!r} is not COLUMN=PATH", mend="for example --column prompt=question")
+    return name, path

@@ -19,12 +19,13 @@ from typing import Any
 
 import duckdb
 
-_WORDS = (
+_VOCABULARY = (
     "time year people way day man thing woman life child world school state family student group country problem hand"
     " part place case week company system program question work government number night point home water room mother"
     " area money story fact month lot right study book eye job word business issue side kind head house service friend"
     " father power hour game line end member law car city community name president team minute idea kid body"
-).split(" ")  # noqa: SIM905
+)
+_WORDS = _VOCABULARY.split()
 
 _TEXTS = """
     select

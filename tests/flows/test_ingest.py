@@ -13,6 +13,8 @@ import pytest
 
 from flows.settings import Settings
 from flows.stages.ingest import ingest
+from flows.stages.ingest_files import IngestOptions
+from flows.stages.ingest_preview import preview
 from flows.workspace import Workspace
 from schemas.errors import SourceError
 from schemas.identity import canonical_messages, pair_id, prompt_id, response_id
@@ -204,3 +206,41 @@ def test_annotators_can_be_hashed_with_the_workspaces_key(workspace: Workspace, 
     wanted = {hmac.new(key, f"w{i}".encode(), hashlib.sha256).hexdigest()[:32] for i in range(5)}
     assert {row[0] for row in rows(workspace, "select distinct annotator_id from raw.judgments")} == wanted
     assert (workspace.root / "annotator.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_dry_run_shows_ten_rows_and_the_quarantine_and_writes_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    bad_rows = [{**row, "vote": "c"} if i in (3, 7) else row for i, row in enumerate(votes(30))]
+    path = write_lines(tmp_path / "votes.jsonl", bad_rows)
+    before, files = snapshot(workspace), sorted(workspace.root.iterdir())
+    (shown,) = preview(workspace, [str(path)], IngestOptions(hash_annotators=True))
+    assert (shown.source.format.name, len(shown.rows), shown.is_refused) == ("long", 10, True)
+    assert shown.tally.reasons == {"bad_vote": 2}
+    text = "\n".join(shown.lines)
+    assert "28 judgments of 30 rows; 2 rows for quarantine; ingest would refuse it" in text
+    assert "quarantine: bad_vote 2, as row 3" in text
+    assert snapshot(workspace) == before
+    assert sorted(workspace.root.iterdir()) == files
+
+
+def test_columns_can_be_renamed(workspace: Workspace, tmp_path: Path) -> None:
+    rows_ = [{"question": "Name a colour.", "meta": {"good": "Red."}, "worse": "Four."}]
+    path = write_lines(tmp_path / "pairs.jsonl", rows_)
+    columns = {"prompt": "question", "response_a": "meta.good", "response_b": "worse"}
+    ingest(workspace, [str(path)], format="openrlhf", columns=columns)
+    assert sorted(rows(workspace, "select text from raw.responses")) == [("Four.",), ("Red.",)]
+    with pytest.raises(SourceError, match="'answer' is not a column"):
+        ingest(workspace, [str(path)], format="openrlhf", columns={"answer": "x"})
+
+
+def test_the_allowed_share_can_be_raised_for_one_run(workspace: Workspace, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "votes.jsonl", [{**row, "vote": "c"} for row in votes(1)] + list(votes(3)))
+    with pytest.raises(SourceError, match=r"25\.0%, allowed 5\.0%"):
+        ingest(workspace, [str(path)])
+    report = ingest(workspace, [str(path)], max_quarantined_share=0.25)
+    assert report.facts["num_quarantine"] == 1
+
+
+def test_rows_that_are_merely_useless_do_not_stop_the_run(workspace: Workspace, tmp_path: Path) -> None:
+    same = [{**row, "response_b": row["response_a"]} for row in votes(3)]
+    report = ingest(workspace, [str(write_lines(tmp_path / "votes.jsonl", same + list(votes(1))))])
+    assert report.facts["reasons"] == {"identical_responses": 3}

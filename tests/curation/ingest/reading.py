@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import polars as pl
@@ -20,7 +21,7 @@ def read_file(
     """Judgments and quarantine of all files of a source, as dictionaries, by row."""
     judgments, quarantine = [], []
     chosen = IngestSettings(**settings)
-    for source in find_sources([str(path)], format_name=format):
+    for source in find_sources([str(path)], fetch_folder=Path(mkdtemp()), format_name=format):
         for batch, _ in read_source(source, chosen, annotator_key=annotator_key):
             judgments.append(pl.DataFrame(batch.judgments))
             quarantine.append(pl.DataFrame(batch.quarantine))

@@ -205,8 +205,10 @@ def test_kto_pairs_a_true_and_a_false_label_of_one_prompt(tmp_path: Path) -> Non
 
 
 def test_llama_factory_alpaca(tmp_path: Path) -> None:
-    row = {"instruction": "Name one:", "input": "a colour", "chosen": "Red.", "rejected": "Four.", "system": "Be brief.",
-           "history": [["Hi", "Hello."]]}  # fmt: skip
+    row = {
+        "instruction": "Name one:", "input": "a colour", "chosen": "Red.", "rejected": "Four.", "system": "Be brief.",
+        "history": [["Hi", "Hello."]],
+    }  # fmt: skip
     (judgment,) = read(tmp_path, "llama-factory-alpaca", [row])
     assert messages(judgment) == [{"role": "system", "content": "Be brief."}, user("Hi"), assistant("Hello."),
                                   user("Name one:\na colour")]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.curation.ingest.reading import read_file
 from tests.real_data import shared
 
 
+@pytest.mark.slow
 def test_cragc25_has_seven_criteria_two_orders_and_two_kinds_of_annotators() -> None:
     judgments, quarantine = read_file(shared("data/cragc25"))
     rows = Counter(each["source"] for each in judgments)
@@ -35,14 +37,16 @@ def test_llmfao_has_ties_and_two_judges_as_annotators() -> None:
     kinds = {(each["annotator_kind"], each["annotator_id"]) for each in judgments}
     assert {who for kind, who in kinds if kind == "model"} == {"gpt-3", "gpt-4"}
     assert {each["vote"] for each in judgments} == {"a", "b", "tie"}
-    assert [each.format.name for each in find_sources([str(shared("data/llmfao"))])] == ["llmfao"] * 3
+    assert [each.format.name for each in find_sources([str(shared("data/llmfao"))], fetch_folder=Path())] == [
+        "llmfao"
+    ] * 3
 
 
 def test_fgrlhf_has_six_preferences_a_question() -> None:
     path = shared("data/fgrlhf_qa/dev_feedback.jsonl.gz")
     judgments, quarantine = read_file(path)
     assert len(judgments) + len(quarantine) == 3000
-    assert [each.format.name for each in find_sources([str(path)])] == ["fgrlhf"]
+    assert [each.format.name for each in find_sources([str(path)], fetch_folder=path)] == ["fgrlhf"]
     first = [each for each in judgments if each["source_row"] == 0]
     assert sorted(each["vote"] for each in first) == sorted(["tie", "a", "b", "a", "tie", "b"])
 
@@ -52,10 +56,10 @@ def test_blimp_needs_no_prompt() -> None:
     judgments, quarantine = read_file(path)
     assert len(judgments) + len(quarantine) == 67_000
     assert {each["reason"] for each in quarantine} == {"identical_responses"}
-    assert [each.format.name for each in find_sources([str(path)])] == ["blimp"]
+    assert [each.format.name for each in find_sources([str(path)], fetch_folder=path)] == ["blimp"]
     assert {each["messages"] for each in judgments} == {"[]"}
 
 
 @pytest.mark.parametrize(("folder", "name"), [("ukpconvarg1", "ukpconvarg1"), ("cragc25", "cragc25")])
 def test_a_folder_of_joined_files_is_recognised(folder: str, name: str) -> None:
-    assert {each.format.name for each in find_sources([str(shared(f"data/{folder}"))])} == {name}
+    assert {each.format.name for each in find_sources([str(shared(f"data/{folder}"))], fetch_folder=Path())} == {name}
