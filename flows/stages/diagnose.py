@@ -14,6 +14,7 @@ from flows import lineage
 from flows.console import progress
 from flows.reading import reading
 from flows.report import StageReport
+from flows.stages.token_identity import TokenReader
 from flows.workspace import Workspace
 from schemas.errors import WorkspaceError
 from warehouse.lake import Lake
@@ -59,12 +60,17 @@ def diagnose(workspace: Workspace, *, flow_run_id: str | None = None, beta: floa
     if beta is not None:
         settings = settings.model_copy(update={"beta": beta})
     with workspace.lake() as lake:
-        input_hash = lineage.input_hash(lake, "diagnose", settings.model_dump(), UPSTREAM)
+        reader = TokenReader.of(lake, workspace)
+        inputs = settings.model_dump() | ({} if reader is None else {"token_reader": reader.key})
+        input_hash = lineage.input_hash(lake, "diagnose", inputs, UPSTREAM)
         previous = lineage.finished_run(lake, "diagnose", input_hash)
         if previous is not None:
             facts = {"previous_run_id": previous}
             return StageReport("diagnose", None, 0, facts, ("nothing new to diagnose", *reading(lake)))
         diagnosis = _compute(lake, workspace, settings)
+        if reader is not None:
+            tables = diagnosis.tables
+            tables["pair_features"] = reader.with_identity(lake, tables["pair_features"], tables["pair_estimates"])
         run = lineage.Run.start(
             "diagnose", input_hash=input_hash, settings=settings.model_dump(), flow_run_id=flow_run_id
         )

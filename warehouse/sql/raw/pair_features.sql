@@ -3,7 +3,7 @@
 -- is_identical: both responses are the same text up to white space
 -- response_similarity: Jaccard similarity of the two responses' shingles of two words; 1 where they are identical
 -- is_near_identical: similarity of at least 0.8
--- is_token_identical: both are the same tokens once cut at the trainer's length; NULL while no policy has scored them
+-- is_token_identical: both are the same tokens once cut at the trainer's length; NULL without a scored policy at hand
 -- run_id: run that wrote it
 create table raw.pair_features (
     pair_id varchar not null,
