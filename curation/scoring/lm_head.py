@@ -7,8 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 28}
-"""Logits that are held at once, by device: what stays in a CPU's cache, and what keeps a GPU's matmul busy."""
+_HEAD_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 28}  # logits that are held at once
+_HEAD_ROWS = 256  # below which a matmul does not pay, whatever the vocabulary
+_SUM_ELEMENTS = {
+    "cpu": 1 << 19,
+    "cuda": 1 << 28,
+}  # logits that are summed at once: 2 MiB in float32 stay in a CPU's cache
 
 
 def token_logps(hidden: Tensor, token_ids: Tensor, logits_of: Callable[[Tensor], Tensor], *, vocab_size: int) -> Tensor:
@@ -23,10 +27,14 @@ def token_logps(hidden: Tensor, token_ids: Tensor, logits_of: Callable[[Tensor],
     Returns:
         Shape (N,), float32; the log-sum-exp is taken in float32 whatever the dtype of the head.
     """
-    rows = max(1, CHUNK_ELEMENTS.get(hidden.device.type, 1 << 22) // vocab_size)
+    device = hidden.device.type
+    head_rows = max(_HEAD_ROWS, _HEAD_ELEMENTS.get(device, 1 << 22) // vocab_size)
+    sum_rows = max(1, _SUM_ELEMENTS.get(device, 1 << 19) // vocab_size)
     out = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-    for start in range(0, len(hidden), rows):
-        part = slice(start, start + rows)
-        logits = logits_of(hidden[part]).float()
-        out[part] = logits.gather(-1, token_ids[part, None])[:, 0] - logits.logsumexp(-1)
+    for start in range(0, len(hidden), head_rows):
+        logits = logits_of(hidden[start : start + head_rows])
+        for offset in range(0, len(logits), sum_rows):
+            some = logits[offset : offset + sum_rows].float()
+            part = slice(start + offset, start + offset + len(some))
+            out[part] = some.gather(-1, token_ids[part, None])[:, 0] - some.logsumexp(-1)
     return out

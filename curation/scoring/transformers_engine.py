@@ -13,6 +13,7 @@ from torch import Tensor
 
 from curation.scoring.engine import EngineInfo, Projection, ResponseScore, TokenCounts
 from curation.scoring.lm_head import token_logps
+from curation.scoring.packed_linear import pack_layers, packed_product
 from curation.scoring.packing import PackedBatch, Row, batches_of, pack, rows_of
 from curation.scoring.policy import ReferencePolicy
 from curation.scoring.settings import ScoringSettings
@@ -38,6 +39,10 @@ class TransformersEngine:
     def __init__(self, policy: ReferencePolicy, settings: ScoringSettings) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = _load(policy, settings, self._device)
+        head = self._model.get_output_embeddings()
+        self._vocab_size = head.weight.shape[0]
+        self._logits_of = packed_product(head.weight, head.bias) or head
+        pack_layers(self._model.base_model)
         self.batch_tokens = settings.batch_tokens or BATCH_TOKENS[self._device.type]
         self._projection = _projection(self._model, self._device) if settings.embeddings else None
         self._is_shared = True
@@ -68,7 +73,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Free the model."""
-        del self._model
+        del self._model, self._logits_of
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -80,8 +85,8 @@ class TransformersEngine:
         logps = token_logps(
             hidden[predicting],
             batch.targets.to(self._device),
-            self._model.get_output_embeddings(),
-            vocab_size=self._model.get_output_embeddings().weight.shape[0],
+            self._logits_of,
+            vocab_size=self._vocab_size,
         )
         count = len(batch.last)
         sums = torch.zeros(count, dtype=torch.float64).index_add_(0, batch.owners, logps.double().cpu())

@@ -19,6 +19,7 @@ from vllm.model_executor.models.interfaces_base import VllmModelForPooling
 
 from curation.scoring.engine import Projection
 from curation.scoring.lm_head import token_logps
+from curation.scoring.packed_linear import head_product
 
 ARCHITECTURE_VARIABLE = "WINNOW_VLLM_ARCHITECTURE"
 """Environment variable that names the architecture to register, for vLLM's own worker processes."""
@@ -37,7 +38,8 @@ class LogpsPooler(Pooler):
 
     def __init__(self, model: Any, *, vocab_size: int, hidden_size: int, has_embedding: bool) -> None:
         super().__init__()
-        self._logits_of: Any = model.compute_logits  # a bound method, so that the model is no submodule of its pooler
+        self._compute_logits: Any = model.compute_logits  # a bound method: the model is no submodule of its pooler
+        self._logits_of: Any = None
         self._vocab_size = vocab_size
         self._projection = torch.from_numpy(Projection.of(hidden_size).matrix) if has_embedding else None
 
@@ -66,6 +68,8 @@ class LogpsPooler(Pooler):
     def _logps(self, hidden_states: Tensor, chunks: list[_Chunk]) -> Tensor:
         rows = np.concatenate([chunk.rows for chunk in chunks]) if chunks else np.empty(0, dtype=np.int64)
         targets = np.concatenate([chunk.tokens for chunk in chunks]) if chunks else rows
+        if self._logits_of is None:  # the weights are loaded after this pooler is made
+            self._logits_of = head_product(self._compute_logits.__self__) or self._compute_logits
         device = hidden_states.device
         index = torch.from_numpy(rows).to(device, non_blocking=True)
         token_ids = torch.from_numpy(targets).to(device, non_blocking=True)

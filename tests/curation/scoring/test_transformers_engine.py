@@ -93,3 +93,15 @@ def test_a_batch_counts_its_padding() -> None:
     rows = [Row(0, (0,), 10), Row(1, (0,), 4), Row(2, (0,), 4), Row(3, (0,), 4)]
     assert [len(batch) for batch in batches_of(rows, batch_tokens=20)] == [2, 2]
     assert [len(batch) for batch in batches_of(rows, batch_tokens=1)] == [1, 1, 1, 1]
+
+
+def test_bfloat16_with_packed_weights_stays_near_float32() -> None:
+    groups = encoded(hh_texts(), 6)
+    made = TransformersEngine(tiny_policy(), ScoringSettings(dtype="bfloat16"))
+    errors = [
+        (score.logps - value) / score.num_tokens
+        for scores, values in zip(made.score(groups), oracle(groups), strict=True)
+        for score, value in zip(scores, values, strict=True)
+    ]
+    assert max(map(abs, errors)) < 0.03
+    assert made.info.dtype == "bfloat16"

@@ -34,7 +34,8 @@ class Batch:
 @pytest.fixture
 def head(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """An LM head; the one Triton kernel of the worker is replaced by the same sum in torch."""
-    worker = pytest.importorskip("vllm.v1.worker.gpu.sample.prompt_logprob")
+    from vllm.v1.worker.gpu.sample import prompt_logprob as worker
+
     by_torch = lambda logits, ids: logits.float().log_softmax(-1).gather(-1, ids.long())  # noqa: E731
     monkeypatch.setattr(worker, "compute_token_logprobs", by_torch)
     monkeypatch.setattr(worker, "async_tensor_h2d", lambda ids, device, dtype: torch.as_tensor(ids, dtype=dtype))

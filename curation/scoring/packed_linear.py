@@ -1,0 +1,83 @@
+"""Linear layers on a CPU with weights that are laid out for its matrix units once, and not at every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_ROWS = 512  # for which the layout is chosen; it is right for any number
+
+
+def packed_product(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], Tensor] | None:
+    """``x @ weight.T + bias`` with a packed copy of the weight, or None where packing does not pay or is not there.
+
+    Packing is oneDNN's, as torch's own compiler uses it; it needs bfloat16 weights on a CPU that has instructions for
+    them (on others oneDNN computes in float32, which packing does not make faster).
+
+    Args:
+        weight: shape (out, in).
+        bias: shape (out,), or None.
+    """
+    if not can_pack(weight):
+        return None
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _ROWS)
+
+    def product(x: Tensor) -> Tensor:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+        return out
+
+    return product
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Whether :func:`packed_product` takes this weight."""
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.bfloat16
+        and torch.backends.mkldnn.is_available()
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    )
+
+
+class PackedLinear(nn.Module):
+    """A linear layer that keeps only the packed weight."""
+
+    def __init__(self, product: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._product = product
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (..., in) to (..., out)."""
+        return self._product(x)
+
+
+def pack_layers(module: nn.Module) -> None:
+    """Replace every plain linear layer below a module by a packed one, where packing is there; not for training."""
+    for name, child in list(module.named_children()):
+        if type(child) is nn.Linear:
+            product = packed_product(child.weight, child.bias)
+            if product is not None:
+                setattr(module, name, PackedLinear(product))
+        else:
+            pack_layers(child)
+
+
+def head_product(model: Any) -> Callable[[Tensor], Tensor] | None:
+    """The LM head of a vLLM model with a packed weight, where that is all that its ``compute_logits`` does.
+
+    None where logits are scaled, capped, split over devices, or quantised, or the head has a bias.
+    """
+    head, logits = getattr(model, "lm_head", None), getattr(model, "logits_processor", None)
+    weight = getattr(head, "weight", None)
+    if head is None or logits is None or weight is None or getattr(head, "bias", None) is not None:
+        return None
+    is_plain = getattr(logits, "scale", None) == 1.0 and getattr(logits, "soft_cap", None) is None
+    is_whole = getattr(head, "tp_size", None) == 1
+    method = type(getattr(head, "quant_method", None)).__name__
+    if not (is_plain and is_whole and method.startswith("Unquantized")):
+        return None
+    return packed_product(weight[: logits.org_vocab_size])
