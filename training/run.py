@@ -288,6 +288,7 @@ def make_arguments(settings: TrainSettings, output: Path) -> TrainingArguments:
         disable_tqdm=True,
         log_level="error",
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
         gradient_checkpointing=settings.gradient_checkpointing != "off",
         gradient_checkpointing_kwargs={
             "use_reentrant": False,
@@ -359,11 +360,12 @@ def _json(before: dict[str, float], after: dict[str, float]) -> str:
 
 def _publish(trainer: PairTrainer, work: Path, output: Path, texts: dict[str, str]) -> None:
     """Write the model beside the checkpoints, then give it its name in one step."""
-    if not trainer.is_world_process_zero():
-        return
     final = work / "final"
     with writing_to(work):
         trainer.save_model(str(final))
+    if not trainer.is_world_process_zero():
+        return
+    with writing_to(work):
         for name, text in texts.items():
             (final / name).write_text(text, encoding="utf-8")
     if (work / "runs").is_dir():

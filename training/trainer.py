@@ -33,7 +33,7 @@ class PairBatches(Sampler[list[int]]):
 
     Args:
         num_pairs: N. batch_size: pairs of a global batch. seed: of the order, together with the epoch.
-        rank, world: this process of how many.
+        rank, world: this process of how many; a last batch that has not a pair for each of them is left out.
     """
 
     def __init__(self, num_pairs: int, batch_size: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
@@ -46,12 +46,14 @@ class PairBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.num_pairs // self.batch_size)
+        whole, rest = divmod(self.num_pairs, self.batch_size)
+        return whole + (rest >= self.world)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_pairs)
-        for begin in range(0, self.num_pairs, self.batch_size):
-            yield order[begin : begin + self.batch_size][self.rank :: self.world].tolist()
+        for number in range(len(self)):
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield batch[self.rank :: self.world].tolist()
 
 
 class _Indices(Dataset[int]):

@@ -1,0 +1,101 @@
+"""Metrics worked out by hand, and the alarm for a loss that falls while the alignment does."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import TrainerControl, TrainerState
+
+from schemas import formulas
+from training.alarm import AlignmentAlarm
+from training.monitor import PairScores, metrics
+from training.settings import AlarmSettings
+
+
+def scores(**changes: list[float]) -> PairScores:
+    """Four pairs: turned, in U, worse than the reference, and right from the start."""
+    columns = {
+        "chosen_logps": [-10.0, -12, -15, -8],
+        "rejected_logps": [-12.0, -11, -11, -14],
+        "reference_chosen_logps": [-11.0, -12, -13, -9],
+        "reference_rejected_logps": [-10.0, -10, -10, -14],
+        "chosen_num_tokens": [5.0, 4, 5, 2],
+        "rejected_num_tokens": [5.0, 3, 4, 4],
+        "weight": [1.0, 1, 2, 0.5],
+        "loss": [0.5, 0.7, 0.9, 0.1],
+    }
+    return PairScores(**{name: np.array(values) for name, values in (columns | changes).items()})
+
+
+def test_every_metric_by_hand() -> None:
+    """Policy margins 2, -1, -4, 6; reference margins -1, -2, -3, 5; drifts of the chosen 1, 0, -2, 1."""
+    found = metrics(scores())
+    assert found["absolute_accuracy"] == 0.5
+    # per token -2 + 2.4, -3 + 3.67, -3 + 2.75, -4 + 3.5
+    assert found["absolute_accuracy_mean"] == 0.5
+    assert found["relative_accuracy"] == 0.75
+    assert found["share_undesirable"] == 0.25
+    assert found["share_reference_wrong"] == 0.75
+    assert found["share_turned"] == pytest.approx(1 / 3)
+    assert found["chosen_drift"] == 0
+    assert found["rejected_drift"] == pytest.approx((-2 - 1 - 1 + 0) / 4)
+    assert found["loss"] == pytest.approx((0.5 + 0.7 + 1.8 + 0.05) / 4.5)
+    assert found["policy_margin"] == 0.75
+    per_token = [0.2, 0.0, -0.4, 0.5]
+    assert found["kl_chosen"] == pytest.approx(np.mean([math.exp(-x) - 1 + x for x in per_token]))
+
+
+def test_agrees_with_the_formulas_of_one_pair() -> None:
+    generator = np.random.default_rng(0)
+    margins, references = generator.normal(size=(2, 200)).round(1)
+    zero, one = np.zeros(200), np.ones(200)
+    found = metrics(PairScores(margins, zero, references, zero, one, one, one, zero))
+    pairs = list(zip(margins.tolist(), references.tolist(), strict=True))
+    assert found["share_undesirable"] == np.mean([formulas.is_undesirable(d, r) for d, r in pairs])
+    assert found["absolute_accuracy"] == np.mean([formulas.is_absolutely_right(d) for d, _ in pairs])
+    assert found["relative_accuracy"] == np.mean([formulas.is_relatively_right(d, r) for d, r in pairs])
+
+
+def test_without_a_reference_its_metrics_are_left_out() -> None:
+    found = metrics(scores(reference_chosen_logps=[math.nan] * 4))
+    assert "absolute_accuracy" in found
+    assert "relative_accuracy" not in found
+    assert metrics(scores().take(np.zeros(0, dtype=np.int64))) == {}
+
+
+def run_alarm(loss: list[float], accuracy: list[float], undesirable: list[float], **settings: Any) -> tuple[Any, bool]:
+    lines: list[str] = []
+    alarm = AlignmentAlarm(AlarmSettings(window=10, **settings), lines.append)
+    state, control = TrainerState(), TrainerControl()
+    for step, values in enumerate(zip(loss, accuracy, undesirable, strict=True), start=1):
+        state.global_step = step
+        names = ("loss", "absolute_accuracy", "share_undesirable")
+        alarm.on_log(None, state, control, dict(zip(names, values, strict=True)))
+    assert len(lines) == len(alarm.alarms)
+    return alarm.alarms, control.should_training_stop
+
+
+FALLING = list(np.linspace(0.7, 0.5, 20))
+
+
+def test_alarm_when_the_loss_hides_that_accuracy_falls() -> None:
+    alarms, stops = run_alarm(FALLING, list(np.linspace(0.7, 0.4, 20)), [0.1] * 20)
+    assert len(alarms) == 1
+    assert "the loss fell by 0.1053 while absolute accuracy fell by 0.158" in alarms[0][1]
+    assert not stops
+
+
+def test_alarm_when_pairs_enter_u_and_stop_if_told() -> None:
+    alarms, stops = run_alarm(FALLING, [0.5] * 20, list(np.linspace(0.1, 0.4, 20)), stop=True)
+    assert "the share in U rose by" in alarms[0][1]
+    assert stops
+
+
+def test_no_alarm_in_good_training_or_in_noise() -> None:
+    assert run_alarm(FALLING, list(np.linspace(0.5, 0.8, 20)), list(np.linspace(0.2, 0.1, 20)))[0] == []
+    assert run_alarm([0.6] * 20, list(np.linspace(0.7, 0.4, 20)), [0.1] * 20)[0] == []
+    noise = np.random.default_rng(1).binomial(8, 0.5, 20) / 8
+    assert run_alarm(FALLING, list(noise), [0.1] * 20)[0] == []
