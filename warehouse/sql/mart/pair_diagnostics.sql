@@ -42,6 +42,7 @@
 -- has_near_duplicate_prompt: another prompt is a near-duplicate of this one
 -- is_identical: both responses are the same text up to white space
 -- is_near_identical: the responses' shingle similarity is at least 0.8
+-- is_token_identical: both are the same tokens once cut at the trainer's length; NULL without a scored policy at hand
 -- response_similarity: Jaccard similarity of the two responses' word shingles
 -- chosen_num_chars: characters of the chosen response
 -- rejected_num_chars: characters of the rejected response
@@ -49,6 +50,8 @@
 -- is_empty: a response is nothing but white space
 -- is_chosen_refusal: the chosen response reads like a refusal
 -- is_rejected_refusal: the rejected response reads like a refusal
+-- is_chosen_cut_off: the chosen response stops in the middle of a sentence or inside an open code fence
+-- is_rejected_cut_off: the rejected response stops so
 -- is_language_mismatch: a response is in another language than the prompt; NULL where unsure
 with
 
@@ -101,12 +104,15 @@ joined as (
         components.curl_ratio,
         pair_features.is_identical,
         pair_features.is_near_identical,
+        pair_features.is_token_identical,
         pair_features.response_similarity,
         chosen_features.num_chars as chosen_num_chars,
         rejected_features.num_chars as rejected_num_chars,
         chosen_features.is_empty or rejected_features.is_empty as is_empty,
         chosen_features.is_refusal as is_chosen_refusal,
         rejected_features.is_refusal as is_rejected_refusal,
+        chosen_features.is_cut_off as is_chosen_cut_off,
+        rejected_features.is_cut_off as is_rejected_cut_off,
         chosen_features.is_language_mismatch or rejected_features.is_language_mismatch as is_language_mismatch,
         parameters.beta
     from estimates
@@ -172,6 +178,7 @@ select
     has_near_duplicate_prompt,
     is_identical,
     is_near_identical,
+    is_token_identical,
     response_similarity,
     chosen_num_chars,
     rejected_num_chars,
@@ -179,5 +186,7 @@ select
     is_empty,
     is_chosen_refusal,
     is_rejected_refusal,
+    is_chosen_cut_off,
+    is_rejected_cut_off,
     is_language_mismatch
 from joined
