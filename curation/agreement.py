@@ -32,6 +32,8 @@ def krippendorff_alpha(counts: NDArray[np.integer] | Array, *, weights: Array | 
     counts, num = counts[is_unit], num[is_unit]
     samples = np.ones((1, len(num))) if weights is None else weights[:, is_unit]
     size = counts.shape[1]
+    if len(num) == 0:
+        return np.full(len(samples), np.nan)
     products = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(size)
     observed = (samples @ (products / (num - 1.0)[:, None, None]).reshape(len(num), -1)).reshape(-1, size, size)
     margin = observed.sum(axis=2)

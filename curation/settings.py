@@ -28,7 +28,7 @@ class AnnotatorSettings(BaseModel):
     max_rounds: int = Field(default=100, ge=1, description="Most rounds of EM")
     rounds_per_update: int = Field(default=5, ge=1, description="Rounds between updates of the priors' variances")
     sample_votes: int = Field(
-        default=1_000_000, ge=1000, description="A set of over twice as many votes starts from the fit of a sample"
+        default=300_000, ge=1000, description="A set of over twice as many votes starts from the fit of a sample"
     )
     tolerance: float = Field(
         default=1e-5, gt=0, description="Stop when the log-likelihood grows by less than this a vote between updates"

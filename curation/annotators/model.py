@@ -23,7 +23,7 @@ from curation.annotators.votes import TIE, Votes
 from curation.settings import AnnotatorSettings
 
 _MOST_MISSING = 0.5
-"""Most of the complete-data information that a Newton step treats as missing, because over-relaxed EM converges up to a factor of two."""
+"""Most of the information that a Newton step treats as missing: over-relaxed EM converges up to twice the step."""
 
 _SETTLED = 0.05
 """Relative change of the priors' variances below which they have settled."""
