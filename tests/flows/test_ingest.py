@@ -65,6 +65,7 @@ def test_every_row_of_the_published_hh_file_ends_as_a_pair_or_in_quarantine(work
     ]
 
 
+@pytest.mark.slow
 def test_votes_pairs_and_arguments_of_a_folder_are_joined(workspace: Workspace) -> None:
     report = ingest(workspace, [str(shared("data/ukpconvarg1"))])
     assert report.facts["formats"] == ["ukpconvarg1"]
@@ -103,6 +104,7 @@ def test_a_second_run_writes_nothing_wherever_the_file_lies(workspace: Workspace
     assert snapshot(workspace) == before
 
 
+@pytest.mark.slow
 def test_the_same_rows_in_another_compression_add_no_judgment(workspace: Workspace, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "votes.jsonl", votes(30))
     ingest(workspace, [str(path)])
@@ -112,6 +114,7 @@ def test_the_same_rows_in_another_compression_add_no_judgment(workspace: Workspa
     assert rows(workspace, "select count(*) from raw.judgments") == [(30,)]
 
 
+@pytest.mark.slow
 def test_a_file_that_grew_adds_its_new_rows_only(workspace: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "votes.jsonl"
     ingest(workspace, [str(write_lines(path, votes(30)))])
@@ -119,6 +122,7 @@ def test_a_file_that_grew_adds_its_new_rows_only(workspace: Workspace, tmp_path:
     assert (report.facts["num_judgments"], report.facts["num_responses"]) == (20, 20)
 
 
+@pytest.mark.slow
 def test_the_size_of_a_batch_changes_nothing(workspace: Workspace, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "votes.jsonl", votes(3000))
     ingest(workspace, [str(path)])
@@ -129,6 +133,7 @@ def test_the_size_of_a_batch_changes_nothing(workspace: Workspace, tmp_path: Pat
         assert rows(workspace, sql) == rows(other, sql)
 
 
+@pytest.mark.slow
 def test_strengths_get_their_rank_within_the_source(workspace: Workspace, tmp_path: Path) -> None:
     strengths = [0.5, 3, 1, 0.5]
     given = [{**row, "strength": strength} for row, strength in zip(votes(4), strengths, strict=True)]
@@ -137,6 +142,7 @@ def test_strengths_get_their_rank_within_the_source(workspace: Workspace, tmp_pa
     assert found == [(0.5, 1), (3.0, 3), (1.0, 2), (0.5, 1)]
 
 
+@pytest.mark.slow
 def test_other_columns_of_a_row_are_kept(workspace: Workspace, tmp_path: Path) -> None:
     ingest(workspace, [str(write_lines(tmp_path / "votes.jsonl", votes(1, topic={"name": "x"}, seconds=3.5)))])
     ((extra,),) = rows(workspace, "select extra from raw.judgments")
@@ -154,6 +160,7 @@ def test_too_many_bad_rows_stop_the_run_and_leave_the_lake(workspace: Workspace,
     assert [path.name for path in workspace.root.iterdir() if path.name.startswith(".ingest")] == []
 
 
+@pytest.mark.slow
 def test_a_few_bad_rows_are_set_aside_once(workspace: Workspace, tmp_path: Path) -> None:
     bad_rows = [{**row, "vote": "c"} if i == 7 else row for i, row in enumerate(votes(30))]
     path = tmp_path / "votes.jsonl"
@@ -172,6 +179,7 @@ def test_two_files_of_one_name_are_refused(workspace: Workspace, tmp_path: Path)
         ingest(workspace, paths)
 
 
+@pytest.mark.slow
 def test_files_of_a_folder_are_sources_below_its_name(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "set" / "deep").mkdir(parents=True)
     write_lines(tmp_path / "set" / "one.jsonl", votes(2))
@@ -183,6 +191,7 @@ def test_files_of_a_folder_are_sources_below_its_name(workspace: Workspace, tmp_
     ]
 
 
+@pytest.mark.slow
 def test_beyond_commit_bytes_whole_files_are_committed(workspace: Workspace, tmp_path: Path) -> None:
     for name in "abc":
         write_lines(tmp_path / f"{name}.jsonl", votes(20, criterion=name))
@@ -222,6 +231,7 @@ def test_a_dry_run_shows_ten_rows_and_the_quarantine_and_writes_nothing(workspac
     assert sorted(workspace.root.iterdir()) == files
 
 
+@pytest.mark.slow
 def test_columns_can_be_renamed(workspace: Workspace, tmp_path: Path) -> None:
     rows_ = [{"question": "Name a colour.", "meta": {"good": "Red."}, "worse": "Four."}]
     path = write_lines(tmp_path / "pairs.jsonl", rows_)
@@ -232,6 +242,7 @@ def test_columns_can_be_renamed(workspace: Workspace, tmp_path: Path) -> None:
         ingest(workspace, [str(path)], format="openrlhf", columns={"answer": "x"})
 
 
+@pytest.mark.slow
 def test_the_allowed_share_can_be_raised_for_one_run(workspace: Workspace, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "votes.jsonl", [{**row, "vote": "c"} for row in votes(1)] + list(votes(3)))
     with pytest.raises(SourceError, match=r"25\.0%, allowed 5\.0%"):
@@ -240,6 +251,7 @@ def test_the_allowed_share_can_be_raised_for_one_run(workspace: Workspace, tmp_p
     assert report.facts["num_quarantine"] == 1
 
 
+@pytest.mark.slow
 def test_rows_that_are_merely_useless_do_not_stop_the_run(workspace: Workspace, tmp_path: Path) -> None:
     same = [{**row, "response_b": row["response_a"]} for row in votes(3)]
     report = ingest(workspace, [str(write_lines(tmp_path / "votes.jsonl", same + list(votes(1))))])
