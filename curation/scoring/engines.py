@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from curation.scoring.engine import Engine
-from curation.scoring.policy import ReferencePolicy
+from curation.scoring.engine_rates import measure_rates, measured_rates
+from curation.scoring.policy import ReferencePolicy, open_policy
 from curation.scoring.settings import EngineName, ScoringSettings
 from schemas.errors import EngineError
 
@@ -58,19 +60,51 @@ def choose_engine(asked: EngineName | str | None) -> EngineName:
     """The engine that will score.
 
     Args:
-        asked: a name, or ``auto`` or None for the first that is installed: vLLM, then transformers.
+        asked: a name; ``auto`` or None for vLLM where it is installed, unless this machine has no GPU and transformers
+            was measured as faster on it, and for transformers elsewhere.
 
     Raises:
         EngineError: the name is unknown, or that engine is not installed.
     """
-    engines = {engine.name: engine for engine in available_engines()}
     if asked in (None, "auto"):
-        return "vllm" if engines["vllm"].is_available else "transformers"
+        return explain_choice()[0]
+    engines = {engine.name: engine for engine in available_engines()}
     if asked not in engines:
         raise EngineError(f"there is no engine {asked!r}", mend=f"use one of auto, {', '.join(engines)}")
     if not engines[asked].is_available:
         raise EngineError(f"engine {asked} is not installed", mend=engines[asked].mend)
     return asked  # type: ignore[return-value]
+
+
+def explain_choice() -> tuple[EngineName, str]:
+    """What ``auto`` takes, and why."""
+    if not available_engines()[0].is_available:
+        return "transformers", "vLLM is not installed"
+    import torch
+
+    rates = measured_rates()
+    if torch.cuda.is_available() or not {"vllm", "transformers"} <= rates.keys():
+        return "vllm", "it is installed" if torch.cuda.is_available() else "it is installed, and nothing was measured"
+    says = f"measured here: transformers {rates['transformers']:,.0f}, vllm {rates['vllm']:,.0f} tokens/s"
+    return ("transformers" if rates["transformers"] > rates["vllm"] else "vllm"), says
+
+
+def bench_engines(model: str) -> dict[str, float]:
+    """Time every installed engine on a policy and keep the rates for ``auto``; see :func:`measure_rates`.
+
+    Args:
+        model: folder or Hub id of a policy like those that will be scored with.
+
+    Returns:
+        Unique tokens a second of each engine.
+    """
+    settings = ScoringSettings()
+    policy = open_policy(settings, model)
+    names: list[EngineName] = ["transformers"]
+    if available_engines()[0].is_available:
+        names.append("vllm")
+    opening = {str(name): partial(open_engine, name, policy, settings) for name in names}
+    return measure_rates(opening, vocab_size=len(policy.tokenizer))
 
 
 def open_engine(name: EngineName, policy: ReferencePolicy, settings: ScoringSettings) -> Engine:

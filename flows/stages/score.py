@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from curation.scoring.engine import ResponseScore
-from curation.scoring.engines import choose_engine, open_engine
+from curation.scoring.engines import choose_engine, explain_choice, open_engine
 from curation.scoring.isolation import Failure, PatientScorer
 from curation.scoring.policy import ReferencePolicy, open_policy
 from curation.scoring.settings import ScoringSettings
@@ -92,7 +92,7 @@ def score(
     with workspace.lake() as lake:
         if not lake.value("select count(*) from raw.responses"):
             raise WorkspaceError("there are no responses to score", mend=f"winnow ingest -w {workspace.root} FILE")
-        name = choose_engine(settings.engine)
+        name, reason = explain_choice() if settings.engine == "auto" else (choose_engine(settings.engine), "")
         policy = open_policy(settings, settings.model or _last_model(lake))
         parameters = {"reference_id": policy.reference_id}
         num_all, num_todo = lake.con.execute(
@@ -102,7 +102,14 @@ def score(
             return _nothing_new(lake, policy, num_all)
         run = _start(lake, settings, policy, name, flow_run_id)
         with closing(PatientScorer(lambda changed: open_engine(name, policy, changed), settings)) as scorer:
+            _say_engine(scorer, reason)
             return _Scoring(lake, policy, scorer, settings, run, num_all - num_todo).go(num_todo)
+
+
+def _say_engine(scorer: PatientScorer, reason: str) -> None:
+    info = scorer.engine.info
+    line = f"scoring with {info.engine} {info.version}, path {info.path}, {info.dtype} on {info.device}"
+    err.print(line + (f" ({reason})" if reason else ""), soft_wrap=True)
 
 
 def _settings(workspace: Workspace, given: dict[str, Any]) -> ScoringSettings:
@@ -184,11 +191,6 @@ class _Scoring:
         self.shard_tokens = settings.shard_tokens or SHARD_TOKENS.get(scorer.engine.info.device, 1 << 17)
 
     def go(self, num_todo: int) -> StageReport:
-        info = self.scorer.engine.info
-        err.print(
-            f"scoring with {info.engine} {info.version}, path {info.path}, {info.dtype} on {info.device}",
-            highlight=False,
-        )
         with progress("score", total=num_todo, unit="responses") as advance:
             pending: Shard | None = None
             for shard in shards_of(self._rows(), self.policy, shard_tokens=self.shard_tokens):

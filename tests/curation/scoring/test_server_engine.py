@@ -1,4 +1,4 @@
-"""A running ``vllm serve`` scores as transformers does; a server that is not there, or serves another model, is named."""
+"""A running ``vllm serve`` scores as transformers does; one that is not there, or serves another model, is named."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_it_agrees_with_transformers_and_names_what_it_serves(server: str) -> No
     assert (engine.info.engine, engine.info.version[:2]) == ("vllm-server", "0.")
     engine.close()
     other = replace(tiny_policy(max_length=MAX_LENGTH), model="org/other", folder=Path("other"))
-    with pytest.raises(EngineError, match="serves .*tiny-en, not org/other"):
+    with pytest.raises(EngineError, match=r"serves .*tiny-en, not org/other"):
         ServerEngine(other, ScoringSettings(server=server))
 
 

@@ -1,0 +1,71 @@
+"""How fast each engine was on this machine: measured once by ``winnow doctor --bench``, kept for ``--engine auto``."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from curation.scoring.engine import Engine
+from schemas.tokens import EncodedGroup
+
+_NUM_GROUPS, _PROMPT_LENGTH, _RESPONSE_LENGTH = 64, 130, 60  # the shape of an HH pair
+
+
+def rates_file() -> Path:
+    """Where the rates are kept: ``$XDG_CACHE_HOME/winnow/engine_rates.json``."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "winnow" / "engine_rates.json"
+
+
+def measured_rates() -> dict[str, float]:
+    """Unique tokens a second of each engine that was measured on this machine's CPU; empty without a measurement."""
+    path = rates_file()
+    if not path.is_file():
+        return {}
+    return {str(name): float(rate) for name, rate in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def measure_rates(opening: Mapping[str, Callable[[], Engine]], *, vocab_size: int) -> dict[str, float]:
+    """Time engines one after the other on random tokens in the shape of preference pairs, and keep the rates.
+
+    Args:
+        opening: for each engine's name, what opens it; opening is not timed.
+        vocab_size: of the policy.
+
+    Returns:
+        Unique tokens a second, the better of two calls.
+    """
+    groups = _sample(vocab_size)
+    rates = {}
+    for name, open_it in opening.items():
+        engine = open_it()
+        best = float("inf")
+        for _ in range(2):
+            started = time.perf_counter()
+            engine.score(groups)
+            best = min(best, time.perf_counter() - started)
+        rates[name] = engine.counts.num_unique / 2 / best
+        engine.close()
+    path = rates_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+    return rates
+
+
+def _sample(vocab_size: int) -> list[EncodedGroup]:
+    generator = np.random.default_rng(0)
+
+    def tokens(count: int) -> list[int]:
+        return [int(token) for token in generator.integers(0, vocab_size, count)]
+
+    return [
+        EncodedGroup(tokens(_PROMPT_LENGTH), [tokens(_RESPONSE_LENGTH), tokens(_RESPONSE_LENGTH)])
+        for _ in range(_NUM_GROUPS)
+    ]
