@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from flows.settings import Settings
+from warehouse.sql_files import sql_files
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -61,7 +62,25 @@ def _default(field: FieldInfo) -> str:
     return "none" if value is None else f"`{value!r}`"
 
 
-PAGES = {"settings.md": settings_page}
+def columns_page() -> str:
+    """Every column of every mart with its unit and meaning, from the headers of the SQL files, as Markdown."""
+    lines = [
+        "# Columns of the marts",
+        "",
+        "The public contract of the warehouse: what `winnow sql` and rules can name, and `mart.columns` in SQL.",
+        "This page is made from the headers in `warehouse/sql/mart` by `python -m flows.documentation`.",
+    ]
+    for file in sorted(sql_files("mart"), key=lambda file: file.name):
+        lines += ["", f"## mart.{file.name}", "", f"{file.grain[0].upper()}{file.grain[1:]}.", ""]
+        lines += ["| column | unit | meaning |", "|---|---|---|"]
+        lines += [
+            f"| `{column.name}` | {column.unit or ''} | {column.meaning.replace('|', chr(92) + '|')} |"
+            for column in file.columns
+        ]
+    return "\n".join([*lines, ""])
+
+
+PAGES = {"settings.md": settings_page, "columns.md": columns_page}
 """File name under ``docs/`` and the function that makes it."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -290,6 +291,12 @@ def test_every_profile_compiles_over_the_real_columns_and_says_when_to_use_it(
     rules = load_rules(name)
     assert compile_rules(rules, diagnostics_columns).columns
     assert len(rules.description.split()) > 30
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_the_docs_tell_what_the_profile_itself_tells(name: str) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
+    assert " ".join(load_rules(name).description.split()) in page
 
 
 def test_five_profiles_are_shipped() -> None:

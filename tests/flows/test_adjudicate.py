@@ -14,6 +14,8 @@ from flows.workspace import Workspace
 from schemas.errors import SourceError
 from tests.generated_lake import diagnose, fill
 
+pytestmark = pytest.mark.slow
+
 NUM_PAIRS = 300
 
 

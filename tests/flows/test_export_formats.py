@@ -14,6 +14,8 @@ from flows.stages.ingest import ingest
 from flows.workspace import Workspace
 from tests.generated_lake import fill
 
+pytestmark = pytest.mark.slow
+
 NAMES = [name for name in LAYOUTS if name != "winnow"]
 
 

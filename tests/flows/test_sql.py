@@ -28,6 +28,8 @@ from warehouse.attach_lines import attach_lines
 from warehouse.connection import LakeLocation
 from warehouse.query import QuerySession
 
+pytestmark = pytest.mark.slow
+
 NUM_PAIRS = 300
 QUERY = "select pair_id, rules, effects, weight, soft_label from mart.decisions order by pair_id"
 

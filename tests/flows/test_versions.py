@@ -17,6 +17,8 @@ from warehouse.query import QuerySession
 from warehouse.query_settings import QuerySettings
 from warehouse.versions import commits_of_runs, snapshot_of_run
 
+pytestmark = pytest.mark.slow
+
 NUM_PAIRS = 600
 
 
