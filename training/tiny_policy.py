@@ -10,6 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class TinyPolicySettings(BaseModel):
     hidden_size: int = Field(default=128, ge=64, multiple_of=64, description="Width of the model")
     num_layers: int = Field(default=4, ge=1, description="Layers")
     max_length: int = Field(default=512, ge=64, description="Longest conversation in tokens")
-    num_steps: int = Field(default=200, ge=1, description="Optimizer steps")
+    num_steps: int = Field(default=160, ge=1, description="Optimizer steps")
     tokens_per_batch: int = Field(default=1536, ge=64, description="Tokens of a batch, about")
     learning_rate: float = Field(default=6e-3, gt=0, description="Highest learning rate")
     warmup_share: float = Field(default=0.1, ge=0, le=1, description="Share of the steps in which it rises")
@@ -78,7 +79,7 @@ def train_tiny_policy(
     Args:
         corpus: JSON lines with ``prompt`` and ``response``.
         folder: where the model goes; it appears when it is complete.
-        seed: of the weights and the order; the same seed gives the same weights on the same machine.
+        seed: of the weights and the order; the same seed gives the same weights, however many cores there are.
         settings: shape and training.
         advance: called after each step with (1, a note with the loss).
 
@@ -92,7 +93,8 @@ def train_tiny_policy(
     batches = _batches(_encode(tokenizer, conversations, settings.max_length), settings, seed)
     torch.manual_seed(seed)
     model = LlamaForCausalLM(_config(tokenizer, settings))
-    losses, num_tokens = _train(model, batches, settings, advance)
+    with _one_thread():
+        losses, num_tokens = _train(model, batches, settings, advance)
     temporary = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
@@ -100,6 +102,20 @@ def train_tiny_policy(
     temporary.replace(folder)
     tail = losses[-max(1, len(losses) // 10) :]
     return TinyPolicy(folder, model.num_parameters(), num_tokens, sum(tail) / len(tail))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread: the sums do not depend on the number of cores, and on a shared machine no thread waits for another.
+
+    Matrices this small gain little from a second one.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def read_corpus(path: Path) -> list[tuple[str, str]]:
