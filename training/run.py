@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import ValidationError
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
@@ -289,6 +290,7 @@ def make_arguments(settings: TrainSettings, output: Path) -> TrainingArguments:
         log_level="error",
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
+        use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=settings.gradient_checkpointing != "off",
         gradient_checkpointing_kwargs={
             "use_reentrant": False,

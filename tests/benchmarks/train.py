@@ -13,6 +13,7 @@ import argparse
 import ctypes
 import gc
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -111,6 +112,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for _ in range(options.rounds):
         for name, make in systems.items():
             measured[name].add(*_train(make))
+            print(f"{name}: {[round(value, 2) for value in measured[name].seconds]} s a step", file=sys.stderr)
         once = _limit(load(), pairs, order, options.batch_size)
         limit = [min(pair) for pair in zip(limit or once, once, strict=True)]
     return _report(measured, limit, count)
