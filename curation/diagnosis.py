@@ -12,6 +12,7 @@ import polars as pl
 from curation.agreement import alpha_by_slice, annotator_pairs, shared_votes
 from curation.annotators.estimates import annotator_estimates, pair_estimates
 from curation.annotators.model import fit
+from curation.annotators.taste import taste_splits
 from curation.annotators.votes import Votes, encode
 from curation.contradictions import contradictions
 from curation.graphs import PreferenceGraphs, preference_graphs
@@ -115,13 +116,14 @@ def diagnose_criterion(
     """
     votes = Votes.of(judgments)
     model = fit(votes, settings.annotators)
+    taste = taste_splits(model)
     start = np.searchsorted(votes.pair, np.arange(votes.num_pairs, dtype=np.int32))
     sources, source = encode(judgments["source"])
     pairs = pair_estimates(model).with_columns(
         prompt_id=judgments["prompt_id"].gather(votes.row[start]),
         criterion=pl.lit(criterion),
         source=sources.gather(np.minimum.reduceat(source[votes.row], start)),
-        is_taste_split=pl.lit(None, dtype=pl.Boolean),
+        is_taste_split=pl.when(pl.Series(taste.is_tested)).then(pl.Series(taste.is_split)),
     )
     length = length_bias(votes, features)
     annotators = annotator_estimates(model).with_columns(
@@ -145,6 +147,7 @@ def diagnose_criterion(
             "log_likelihood": model.log_likelihood,
             "num_rounds": len(model.history),
             "is_converged": model.is_converged,
+            "taste_gain": None if np.isnan(taste.gain) else [taste.gain, taste.gain_error],
             "length_bias": [length.set_slope, length.set_low, length.set_high],
         },
     )

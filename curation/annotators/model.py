@@ -117,7 +117,8 @@ def fit(votes: Votes, settings: AnnotatorSettings | None = None) -> AnnotatorMod
             if settled and abs(gain) < settings.tolerance * votes.num_votes:
                 model.is_converged = True
                 break
-    model.covariance = _covariance(model, believed.counts)
+    if not model.is_converged:
+        model.covariance = _covariance(model, believed.counts)
     model.class_share = model.grid.symmetric(believed.classes / votes.num_pairs)
     return model
 
@@ -186,7 +187,7 @@ def _update_variances(model: AnnotatorModel, counts: Array) -> bool:
     A prior's variance is the estimates' squares over the number of them that the votes determine; its mean is what the
     votes say on average.
     """
-    covariance = _covariance(model, counts)
+    model.covariance = covariance = _covariance(model, counts)
     mean, old = model.population.mean.copy(), model.population.variance
     number, variance = _HYPERPRIOR
     share = np.clip(1.0 - np.diagonal(covariance, axis1=1, axis2=2) / old, 0.0, 1.0)
