@@ -119,7 +119,13 @@ def run_demo(
     workspace = Workspace.open(root)
     runs = {f"{report.facts['objective']} on curated": report.facts for report in reports if report.stage == "train"}
     if ablations:
-        runs |= train_ablations(workspace, curated=facts["curate"], rules=str(root / RULES), model=str(policy))
+        runs |= train_ablations(
+            workspace,
+            curated=facts["curate"],
+            rules=str(root / RULES),
+            model=str(policy),
+            export_id=facts["export"]["export_id"],
+        )
     with workspace.lake(read_only=True) as lake:
         findings = planted_against_found(lake, world, reference_id=facts["score"]["reference_id"])
         arms = compare_arms(lake, world, runs, reference_id=facts["score"]["reference_id"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,15 +96,17 @@ class ArmResult:
 
 
 def train_ablations(
-    workspace: Workspace, *, curated: Mapping[str, Any], rules: str, model: str
+    workspace: Workspace, *, curated: Mapping[str, Any], export_id: str, rules: str, model: str
 ) -> dict[str, dict[str, Any]]:
     """Train DPO on every pair, and on as many as the curated set has, the rest dropped at random.
 
-    The workspace's latest curation is again the main job's afterwards.
+    The workspace's latest curation and export are again the main job's afterwards. What was trained beside this export
+    before is not trained again.
 
     Args:
         workspace: where the main job ran.
         curated: facts of its curation.
+        export_id: its export.
         rules: rules of its curation.
         model: policy to start from.
 
@@ -112,6 +115,11 @@ def train_ablations(
     """
     folder = workspace.root / "ablations"
     folder.mkdir(exist_ok=True)
+    done = folder / "done.json"
+    if done.is_file():
+        before: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        if before["export_id"] == export_id:
+            return dict(before["arms"])
     with workspace.lake(read_only=True) as lake:
         last = lake.value(
             "select pair_id from raw.pair_estimates order by pair_id limit 1 offset ?",
@@ -132,6 +140,8 @@ def train_ablations(
         say(report)
         trained[arm] = report.facts
     say(curate(workspace, rules=rules, reference_id=curated["reference_id"]))
+    export(workspace)
+    done.write_text(json.dumps({"export_id": export_id, "arms": trained}) + "\n", encoding="utf-8")
     return trained
 
 
