@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from flows.stages.ingest_files import (
     num_kilobytes,
     read_file,
 )
+from flows.stages.ingest_folder import staging_folder
 from flows.workspace import Workspace
 from warehouse.judgments import Inserted, insert_staged
 from warehouse.lake import Lake
@@ -68,10 +68,10 @@ def ingest(
     settings = workspace.settings.ingest
     key = annotator_key(workspace) if hash_annotators else None
     with (
-        tempfile.TemporaryDirectory(prefix=".ingest-", dir=workspace.root) as folder,
+        staging_folder(workspace.root) as folder,
         workspace.lake() as lake,
     ):
-        found = options.sources(sources, Path(folder))
+        found = options.sources(sources, folder)
         lake.con.execute("set memory_limit = ?", [settings.memory_limit])
         known = {row[0] for row in lake.con.execute("select fingerprint from raw.source_files").fetchall()}
         prints = [(each, fingerprint(each, settings, annotator_key=key)) for each in found]
@@ -84,7 +84,7 @@ def ingest(
             settings={"sources": list(sources), **asdict(options), **settings.model_dump()},
             flow_run_id=flow_run_id,
         )
-        return _Ingest(lake, settings, options, key, run, Path(folder)).go(new)
+        return _Ingest(lake, settings, options, key, run, folder).go(new)
 
 
 class _Ingest:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from flows.settings import Settings
 from flows.stages.ingest import ingest
 from flows.stages.ingest_files import IngestOptions
+from flows.stages.ingest_folder import staging_folder
 from flows.stages.ingest_preview import preview
 from flows.workspace import Workspace
 from schemas.errors import SourceError
@@ -256,3 +259,20 @@ def test_rows_that_are_merely_useless_do_not_stop_the_run(workspace: Workspace, 
     same = [{**row, "response_b": row["response_a"]} for row in votes(3)]
     report = ingest(workspace, [str(write_lines(tmp_path / "votes.jsonl", same + list(votes(1))))])
     assert report.facts["reasons"] == {"identical_responses": 3}
+
+
+def test_what_a_killed_run_left_behind_is_removed_and_what_a_live_one_uses_is_not(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """A real process dies in the middle of ingest, as by ``kill -9``."""
+    path = write_lines(tmp_path / "votes.jsonl", votes(30))
+    code = (
+        "import os, pathlib; from flows.stages.ingest_folder import staging_folder\n"
+        f"with staging_folder(pathlib.Path({str(workspace.root)!r})): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    (dead,) = workspace.root.glob(".ingest-*")
+    with staging_folder(workspace.root) as live:
+        ingest(workspace, [str(path)])
+        assert not dead.exists()
+        assert live.exists()
