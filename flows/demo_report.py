@@ -112,7 +112,7 @@ def _arm_note(arms: Sequence[ArmResult]) -> str:
 def _share(share: tuple[float, float, float] | None) -> str:
     if share is None:
         return "none"
-    return f"{100 * share[0]:.0f} ({100 * share[1]:.0f} to {100 * share[2]:.0f})"
+    return f"{100 * share[0]:.0f} ({100 * share[1]:.0f}-{100 * share[2]:.0f})"
 
 
 def _percent(count: int, total: int) -> str:
