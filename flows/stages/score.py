@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -26,44 +26,16 @@ from flows.workspace import Workspace
 from schemas.errors import ConfigError, ModelError, WorkspaceError
 from schemas.identity import digest
 from warehouse.lake import Lake
+from warehouse.scores import (
+    FAILURE_COLUMNS,
+    SCORE_COLUMNS,
+    count_responses,
+    insert_policy,
+    insert_shard,
+    unscored_prompts,
+)
 
 UPSTREAM = ("ingest",)
-
-_WINDOW_PROMPTS = 100_000  # prompts that are read at once
-_ID_SPACE = 1 << 32  # windows cut the space of prompt ids, which are hashes, by their first 32 bits
-
-_IS_UNSCORED = """
-    not exists (
-        from raw.reference_scores as known
-        where known.reference_id = $reference_id and known.response_id = responses.response_id
-    )
-"""
-_TODO = f"""
-    select
-        responses.prompt_id,
-        any_value(prompts.messages) as messages,
-        list(responses.response_id order by responses.response_id) as response_ids,
-        list(responses.text order by responses.response_id) as texts
-    from raw.responses as responses
-    join raw.prompts as prompts on responses.prompt_id = prompts.prompt_id
-    where responses.prompt_id >= $low and responses.prompt_id < $high and {_IS_UNSCORED}
-    group by responses.prompt_id
-    order by responses.prompt_id
-"""
-_INSERT = """
-    insert into raw.reference_scores
-    select
-        reference_id, response_id, logps, num_tokens, num_prompt_tokens, is_truncated, embedding, engine, engine_path,
-        engine_version, dtype, scored_at, run_id
-    from shard_scores
-    anti join raw.reference_scores as known using (reference_id, response_id)
-"""
-_QUARANTINE = """
-    insert into raw.quarantine
-    select quarantine_id, source, null, reason, detail, payload, run_id
-    from shard_failures
-    anti join raw.quarantine as known using (quarantine_id)
-"""
 
 
 def score(
@@ -94,10 +66,7 @@ def score(
             raise WorkspaceError("there are no responses to score", mend=f"winnow ingest -w {workspace.root} FILE")
         name, reason = explain_choice() if settings.engine == "auto" else (choose_engine(settings.engine), "")
         policy = open_policy(settings, settings.model or _last_model(lake))
-        parameters = {"reference_id": policy.reference_id}
-        num_all, num_todo = lake.con.execute(
-            f"select count(*), count(*) filter ({_IS_UNSCORED}) from raw.responses as responses", parameters
-        ).fetchone() or (0, 0)
+        num_all, num_todo = count_responses(lake, policy.reference_id)
         if num_todo == 0:
             return _nothing_new(lake, policy, num_all)
         run = _start(lake, settings, policy, name, flow_run_id)
@@ -163,7 +132,6 @@ class _Tally:
     num_truncated: int = 0
     num_failed: int = 0
     seconds: float = 0.0
-    reasons: dict[str, int] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
@@ -193,24 +161,14 @@ class _Scoring:
     def go(self, num_todo: int) -> StageReport:
         with progress("score", total=num_todo, unit="responses") as advance:
             pending: Shard | None = None
-            for shard in shards_of(self._rows(), self.policy, shard_tokens=self.shard_tokens):
+            rows = (PromptRow(**row) for row in unscored_prompts(self.lake, self.policy.reference_id))
+            for shard in shards_of(rows, self.policy, shard_tokens=self.shard_tokens):
                 if pending is not None:
                     self._do(pending, advance, is_last=False)
                 pending = shard
             if pending is not None:
                 self._do(pending, advance, is_last=True)
         return self._report()
-
-    def _rows(self) -> Iterator[PromptRow]:
-        """Unscored prompts in the order of their ids, a window of ids at a time."""
-        num_prompts = int(self.lake.value("select count(*) from raw.prompts"))
-        num_windows = -(-num_prompts // _WINDOW_PROMPTS)
-        for number in range(num_windows):
-            low = f"{number * _ID_SPACE // num_windows:08x}"
-            high = f"{(number + 1) * _ID_SPACE // num_windows:08x}" if number + 1 < num_windows else "g"
-            parameters = {"reference_id": self.policy.reference_id, "low": low, "high": high}
-            for batch in self.lake.arrow(_TODO, parameters).to_batches(max_chunksize=4096):
-                yield from (PromptRow(**row) for row in batch.to_pylist())
 
     def _do(self, shard: Shard, advance: Callable[[int, str], None], *, is_last: bool) -> None:
         started = time.monotonic()
@@ -222,10 +180,8 @@ class _Scoring:
 
         def write(con: duckdb.DuckDBPyConnection) -> None:
             if is_first:
-                self._write_policy(con)
-            with self.lake.registered(shard_scores=scores, shard_failures=failures):
-                con.execute(_INSERT)
-                con.execute(_QUARANTINE)
+                insert_policy(con, self._policy_row())
+            insert_shard(self.lake, con, scores, failures)
             if is_first or is_last:
                 facts = self._facts() if is_last else None
                 self.run.record(con, num_changed=num_rows, facts=facts, is_finished=is_last)
@@ -260,7 +216,7 @@ class _Scoring:
             )
             if error is not None:
                 failures.append(self._failure(item.response_id, error))
-        scores = pl.DataFrame(rows, schema=_ROW_SCHEMA).with_columns(
+        scores = pl.DataFrame(rows, schema=SCORE_COLUMNS).with_columns(
             reference_id=pl.lit(self.policy.reference_id),
             engine=pl.lit(info.engine),
             engine_path=pl.lit(info.path),
@@ -269,7 +225,7 @@ class _Scoring:
             scored_at=pl.lit(lineage.utc_now()),
             run_id=pl.lit(self.run.run_id),
         )
-        return scores, pl.DataFrame(failures, schema=dict.fromkeys(_FAILURES, pl.String))
+        return scores, pl.DataFrame(failures, schema=dict.fromkeys(FAILURE_COLUMNS, pl.String))
 
     def _failure(self, response_id: str, error: str) -> dict[str, str]:
         reason = "not_scored"
@@ -282,29 +238,16 @@ class _Scoring:
             "run_id": self.run.run_id,
         }
 
-    def _write_policy(self, con: duckdb.DuckDBPyConnection) -> None:
-        policy = self.policy
-        con.execute(
-            "insert into raw.reference_policies"
-            " select ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? where not exists"
-            " (from raw.reference_policies where reference_id = ?)",
-            [
-                policy.reference_id,
-                policy.model,
-                policy.revision,
-                policy.weights_hash,
-                policy.tokenizer_hash,
-                policy.chat_template_hash,
-                policy.template,
-                None if policy.adapter is None else str(policy.adapter),
-                policy.quantization,
-                policy.max_length,
-                policy.truncate,
-                self.run.started_at,
-                self.run.run_id,
-                policy.reference_id,
-            ],
-        )
+    def _policy_row(self) -> dict[str, Any]:
+        names = "reference_id model revision weights_hash tokenizer_hash chat_template_hash template quantization"
+        adapter = self.policy.adapter
+        return {name: getattr(self.policy, name) for name in names.split()} | {
+            "max_length": self.policy.max_length,
+            "truncate": self.policy.truncate,
+            "adapter": None if adapter is None else str(adapter),
+            "created_at": self.run.started_at,
+            "run_id": self.run.run_id,
+        }
 
     def _note(self) -> str:
         counts = self.scorer.engine.counts
@@ -343,14 +286,3 @@ class _Scoring:
             lines.append(f"{tally.num_failed:,} could not be scored; see raw.quarantine, reason not_scored")
         logging.getLogger(__name__).info("%s", lines[0])
         return StageReport("score", self.run.run_id, tally.num_rows, facts, tuple(lines))
-
-
-_ROW_SCHEMA: dict[str, Any] = {
-    "response_id": pl.String,
-    "logps": pl.Float64,
-    "num_tokens": pl.Int32,
-    "num_prompt_tokens": pl.Int32,
-    "is_truncated": pl.Boolean,
-    "embedding": pl.List(pl.Float32),
-}
-_FAILURES = ("quarantine_id", "source", "reason", "detail", "payload", "run_id")
