@@ -31,6 +31,9 @@ _SETTINGS = """\
 [export]
 test_share = 0.25  # the world is small, and its held-out pairs are what the figures are about
 
+[scoring]
+dtype = "float32"  # as the policy is stored and as it is trained on from there
+
 [train]
 learning_rate = 5e-4  # the policy has a million parameters, not a billion
 epochs = 2

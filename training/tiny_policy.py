@@ -43,9 +43,9 @@ class TinyPolicySettings(BaseModel):
     hidden_size: int = Field(default=128, ge=64, multiple_of=64, description="Width of the model")
     num_layers: int = Field(default=4, ge=1, description="Layers")
     max_length: int = Field(default=512, ge=64, description="Longest conversation in tokens")
-    num_steps: int = Field(default=160, ge=1, description="Optimizer steps")
-    tokens_per_batch: int = Field(default=1536, ge=64, description="Tokens of a batch, about")
-    learning_rate: float = Field(default=6e-3, gt=0, description="Highest learning rate")
+    num_steps: int = Field(default=320, ge=1, description="Optimizer steps")
+    tokens_per_batch: int = Field(default=768, ge=64, description="Tokens of a batch, about")
+    learning_rate: float = Field(default=5e-3, gt=0, description="Highest learning rate")
     warmup_share: float = Field(default=0.1, ge=0, le=1, description="Share of the steps in which it rises")
 
 

@@ -18,7 +18,7 @@ def demo(
         "demo"
     ),
     seed: Annotated[int, typer.Option(min=0, help="Of the world and the tiny reference policy.")] = 0,
-    prompts: Annotated[int, typer.Option(min=50, help="Prompts of the world; about nine judgments each.")] = 400,
+    prompts: Annotated[int, typer.Option(min=50, help="Prompts of the world; about ten judgments each.")] = 300,
     annotators: Annotated[int, typer.Option(min=10, help="Annotators of the world.")] = 30,
     engine: Annotated[str, typer.Option(help="Scoring engine; see winnow doctor.")] = "vllm",
     ablations: Annotated[
