@@ -43,6 +43,7 @@ class Reason(StrEnum):
     BAD_VOTE = "bad_vote"
     BAD_STRENGTH = "bad_strength"
     BAD_TIME = "bad_time"
+    BAD_ANNOTATOR_KIND = "bad_annotator_kind"
     # written by scoring
     TOO_LONG_TO_SCORE = "too_long_to_score"
 
@@ -79,6 +80,7 @@ MEANING: dict[Reason, str] = {
     Reason.BAD_VOTE: "the vote is not a, b, tie or both_bad",
     Reason.BAD_STRENGTH: "the strength is not a number",
     Reason.BAD_TIME: "the time is neither an ISO 8601 time nor seconds since 1970",
+    Reason.BAD_ANNOTATOR_KIND: "the kind of annotator is neither human nor model",
     Reason.TOO_LONG_TO_SCORE: "the response alone is longer than the policy's context",
 }
 """The sentence that is stored as ``raw.quarantine.detail``."""

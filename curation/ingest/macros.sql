@@ -41,5 +41,5 @@ create macro bytes_as_text(x) as
 
 create macro time_of(x) as coalesce(
     try_cast(x as timestamptz) at time zone 'UTC',
-    make_timestamp((try_cast(x as double) * case when try_cast(x as double) > 1e11 then 1e3 else 1e6 end)::bigint)
+    try(make_timestamp((try_cast(x as double) * case when try_cast(x as double) > 1e11 then 1e3 else 1e6 end)::bigint))
 );

@@ -59,13 +59,13 @@ select
     messages,
     a_text as response_a,
     b_text as response_b,
-    coalesce(criterion, 'overall') as criterion,
+    coalesce(nullif(trim(criterion), ''), 'overall') as criterion,
     case when clean_vote = 'both_bad' then 'tie' else clean_vote end as vote,
     is_display_order_known,
     strength_number as strength,
     clean_vote is not distinct from 'both_bad' as is_both_bad,
-    annotator_id,
-    annotator_kind,
+    nullif(annotator_id, '') as annotator_id,
+    nullif(lower(annotator_kind), '') as annotator_kind,
     annotated_time as annotated_at,
     batch,
     source_split,
@@ -110,6 +110,7 @@ select
         when clean_vote not in ('a', 'b', 'tie', 'both_bad') then 'bad_vote'
         when strength is not null and (strength_number is null or not isfinite(strength_number)) then 'bad_strength'
         when annotated_at is not null and annotated_time is null then 'bad_time'
+        when lower(annotator_kind) not in ('human', 'model', '') then 'bad_annotator_kind'
     end as reason,
     detail
 from joined

@@ -68,6 +68,8 @@ def quarantined(tmp_path: Path, row: dict[str, Any] | str | bytes, format: str =
         ({"strength": "very"}, Reason.BAD_STRENGTH),
         ({"strength": "nan"}, Reason.BAD_STRENGTH),
         ({"annotated_at": "yesterday"}, Reason.BAD_TIME),
+        ({"annotated_at": 1e300}, Reason.BAD_TIME),
+        ({"annotator_kind": "cat"}, Reason.BAD_ANNOTATOR_KIND),
     ],
     ids=lambda value: value.value if isinstance(value, Reason) else next(iter(value)),
 )  # fmt: skip
