@@ -125,6 +125,26 @@ def test_one_changed_word_in_twenty_is_near_identical() -> None:
     assert similarity(" ".join(words), " ".join(changed))["is_near_identical"] is True
 
 
+def test_a_shingle_counts_once() -> None:
+    """ "a b" and "b a" against "a b"."""
+    assert similarity("a b a b", "a b")["response_similarity"] == 0.5
+
+
+def test_pairs_of_several_prompts_in_any_order() -> None:
+    texts = {"b1": "one two", "a1": "red green", "c1": "old new", "b2": "one two", "a2": "red blue", "c2": "old new x"}
+    responses = pl.DataFrame(
+        {"response_id": list(texts), "prompt_id": [name[0] for name in texts], "text": list(texts.values())}
+    )
+    pairs = pl.DataFrame({"pair_id": list("cab")}).with_columns(
+        response_x_id=pl.col("pair_id") + "1", response_y_id=pl.col("pair_id") + "2"
+    )
+    assert pair_features(pairs, responses).select("pair_id", "response_similarity").rows() == [
+        ("a", 0.0),
+        ("b", 1.0),
+        ("c", 0.5),
+    ]
+
+
 def test_a_pair_without_its_response_is_refused() -> None:
     responses = pl.DataFrame({"response_id": ["x"], "prompt_id": ["p"], "text": ["a"]})
     pairs = pl.DataFrame({"pair_id": ["q"], "response_x_id": ["x"], "response_y_id": ["y"]})

@@ -54,6 +54,15 @@ def test_equal_texts_are_identical_at_any_length(tokenizer: Tokenizer) -> None:
     assert identical(tokenizer, "Yes.", "Yes.", 4096)
 
 
+def test_a_text_with_a_token_a_byte_is_not_ruled_out(tokenizer: Tokenizer) -> None:
+    x, y = ("\U0001f701" * 60 + end for end in "ab")
+    group = encode_group(tokenizer, [{"role": "user", "content": "?"}], [x, y])
+    limit = len(group.prompt_ids) + len(group.response_ids[0]) - 2
+    assert limit > 200
+    assert identical(tokenizer, x, y, limit, prompt="?")
+    assert not identical(tokenizer, x, y, limit + 1, prompt="?")
+
+
 def test_what_is_ruled_out_without_tokens_is_not_identical(tokenizer: Tokenizer) -> None:
     """The shortcut by bytes agrees with tokenizing every pair, at every length around the texts' own."""
     texts = ["a", "a b", "It lies to the west.", "It lies to the east.", "naïve café 漢字", "  a"]
