@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,8 @@ def train(
         "alarms": result.alarms,
         **{f"num_{name}": count for name, count in result.counts.items()},
     }
+    if os.environ.get("RANK", "0") != "0":  # one of several processes under torchrun: the first one writes
+        return StageReport("train", None, 0, facts)
     with workspace.lake() as lake:
         num_changed = _write(lake, run, plan, result, facts)
     return StageReport("train", run.run_id, num_changed, facts, tuple(_sentences(plan, facts)))

@@ -22,6 +22,8 @@ from training.settings import LossSettings
 
 BETA = 0.3
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def models() -> tuple[Any, Any]:

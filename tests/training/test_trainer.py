@@ -1,0 +1,119 @@
+"""Weights, accumulation, routing, adapters and checkpointing inside the trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.export_fixture import SCHEMA, write_export
+from tests.training.running import train_quietly
+from training.data import encode_pairs
+from training.objectives import TRAITS, Objective
+from training.trainer import PairBatches
+
+pytestmark = pytest.mark.slow
+
+
+def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint / "model.safetensors")
+
+
+def close(first: Path, second: Path, tolerance: float = 1e-6) -> bool:
+    a, b = weights_of(first), weights_of(second)
+    return all(float((a[name] - b[name]).abs().max()) < tolerance for name in a)
+
+
+def write(tmp_path: Path, name: str, rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any) -> Path:
+    return write_export(tmp_path / name, rows, rows[:2], model=tiny_en, tokenizer=tokenizer)
+
+
+def test_a_step_does_not_depend_on_how_it_is_cut(hh_export: Path, tmp_path: Path) -> None:
+    """One row, a row a pair, padded rectangles and recomputed layers give the same weights."""
+    whole = train_quietly(hh_export, tmp_path / "whole", max_steps=2, token_budget=100_000, learning_rate=1e-4)
+    for name, settings in {
+        "cut": {"token_budget": 64},
+        "padded": {"batching": "padded", "token_budget": 700},
+        "full": {"gradient_checkpointing": "full"},
+        "selective": {"gradient_checkpointing": "selective"},
+    }.items():
+        other = train_quietly(hh_export, tmp_path / name, max_steps=2, learning_rate=1e-4, **settings)
+        assert close(whole.checkpoint, other.checkpoint, 1e-5), name
+
+
+def test_a_pair_of_weight_two_counts_as_two(
+    hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """The step's loss is the weighted sum over the total weight."""
+    rows = hh_rows[:3]
+    weighted = write(tmp_path, "w", [{**rows[0], "weight": 2.0}, *rows[1:]], tiny_en, tokenizer)
+    doubled = write(tmp_path, "d", [rows[0], {**rows[0], "pair_id": "again"}, *rows[1:]], tiny_en, tokenizer)
+    options = {"max_steps": 1, "batch_size": 8, "token_budget": 64, "learning_rate": 1e-4}
+    first = train_quietly(weighted, tmp_path / "a", **options)
+    second = train_quietly(doubled, tmp_path / "b", **options)
+    assert close(first.checkpoint, second.checkpoint)
+
+
+def test_routed_pairs_train_with_their_own_objective(
+    hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """All pairs routed to simpo train as simpo does; half of them routed lies between."""
+    plain = write(tmp_path, "plain", hh_rows[:4], tiny_en, tokenizer)
+    routed = write(tmp_path, "routed", [{**row, "objective": "simpo"} for row in hh_rows[:4]], tiny_en, tokenizer)
+    half = [{**row, "objective": "simpo" if i % 2 else None} for i, row in enumerate(hh_rows[:4])]
+    mixed = write(tmp_path, "mixed", half, tiny_en, tokenizer)
+
+    def first_loss(export: Path, name: str, objective: str) -> float:
+        result = train_quietly(export, tmp_path / name, max_steps=1, objective=objective)
+        return next(logs["loss"] for logs in result.log_history if "loss" in logs)
+
+    dpo, simpo = first_loss(plain, "a", "dpo"), first_loss(plain, "b", "simpo")
+    assert first_loss(routed, "c", "dpo") == pytest.approx(simpo, rel=1e-6)
+    between = first_loss(mixed, "d", "dpo")
+    assert min(dpo, simpo) < between < max(dpo, simpo)
+
+
+@pytest.mark.parametrize("objective", list(Objective))
+def test_every_objective_trains(objective: Objective, hh_export: Path, tmp_path: Path) -> None:
+    result = train_quietly(hh_export, tmp_path / "out", objective=objective, max_steps=1, check_pairs=0, sft_weight=0.1)
+    assert np.isfinite(result.after["loss"])
+    assert result.after["policy_margin"] != result.before["policy_margin"]
+    assert set(TRAITS) == set(Objective)
+
+
+def test_every_pair_once_an_epoch_and_each_process_its_part() -> None:
+    batches = PairBatches(23, 8, seed=1)
+    assert sorted(i for batch in batches for i in batch) == list(range(23))
+    first = list(batches)
+    batches.set_epoch(1)
+    assert list(batches) != first
+    parts = [list(PairBatches(23, 8, seed=1, rank=rank, world=2)) for rank in range(2)]
+    for whole, *shares in zip(first, *parts, strict=True):
+        assert sorted(whole) == sorted(i for share in shares for i in share)
+
+
+def test_rrhf_counts_the_best_response_of_a_prompt_once(hh_rows: list[dict[str, Any]], tokenizer: Any) -> None:
+    """Three responses a > b > c as three pairs: a is chosen twice, so each has half of its likelihood term."""
+    base = hh_rows[0]
+    texts = {"a": base["chosen"], "b": base["rejected"], "c": "No."}
+    rows = [{**base, "chosen": texts[w], "rejected": texts[x]} for w, x in ("ab", "ac", "bc")]
+    pairs = encode_pairs(pa.Table.from_pylist([*rows, hh_rows[1]], schema=SCHEMA), tokenizer)
+    assert pairs.best_share.tolist() == [0.5, 0.5, 0, 1]
+    circle = [{**base, "chosen": texts[w], "rejected": texts[x]} for w, x in ("ab", "bc", "ca")]
+    assert encode_pairs(pa.Table.from_pylist(circle, schema=SCHEMA), tokenizer).best_share.tolist() == [0, 0, 0]
+
+
+def test_slices_of_the_held_out_pairs(
+    hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    test = [{**row, "source": f"s{i % 2}"} for i, row in enumerate(hh_rows[4:8])]
+    export = write_export(tmp_path / "e", hh_rows[:4], test, model=tiny_en, tokenizer=tokenizer)
+    result = train_quietly(export, tmp_path / "out", max_steps=1, slice_by="source")
+    last = next(logs for logs in reversed(result.log_history) if "eval_policy_margin" in logs)
+    halves = [last[f"eval_policy_margin/s{i}"] for i in range(2)]
+    assert sum(halves) / 2 == pytest.approx(last["eval_policy_margin"])
