@@ -73,6 +73,7 @@ def ingest(
     ):
         found = options.sources(sources, folder)
         lake.con.execute("set memory_limit = ?", [settings.memory_limit])
+        lake.con.execute("set temp_directory = ?", [str(folder / "lake-spill")])
         known = {row[0] for row in lake.con.execute("select fingerprint from raw.source_files").fetchall()}
         prints = [(each, fingerprint(each, settings, annotator_key=key)) for each in found]
         new = [(each, print_) for each, print_ in prints if print_ not in known]
