@@ -26,7 +26,12 @@ def demo(
     ] = True,
 ) -> None:
     """Run everything on generated judgments and print planted against found."""
+    import os
     import time
+
+    # a model this small spends little time in each parallel region: on a busy machine threads that spin at the end of
+    # one take the cores from those that work. It must be set before torch is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from flows.console import out
     from flows.demo import run_demo
