@@ -31,7 +31,7 @@ class AnnotatorSettings(BaseModel):
         default=300_000, ge=1000, description="A set of over twice as many votes starts from the fit of a sample"
     )
     tolerance: float = Field(
-        default=1e-5, gt=0, description="Stop when the log-likelihood grows by less than this a vote between updates"
+        default=1e-4, gt=0, description="Stop when the log-likelihood grows by less than this a vote between updates"
     )
 
 

@@ -25,7 +25,7 @@ from curation.settings import AnnotatorSettings
 _MOST_MISSING = 0.5
 """Most of the information that a Newton step treats as missing: over-relaxed EM converges up to twice the step."""
 
-_SETTLED = 0.05
+_SETTLED = 0.1
 """Relative change of the priors' variances below which they have settled."""
 
 _HYPERPRIOR = (2.0, 0.25)

@@ -46,8 +46,9 @@ def annotators(
             " order by reliability_high, annotator_id, criterion limit ?",
             [min_votes, limit],
         )
-    table = Table("annotator", "criterion", "votes", "reliability", "position bias", "length bias", "ties", "flags")
-    table.columns[0].no_wrap = True
+    table = Table("annotator", "on", "votes", "reliability", "first shown", "length", "flags", padding=(0, 0))
+    for column in table.columns[:6]:
+        column.no_wrap = True
     for row in rows.iter_rows(named=True):
         flags = [name.removeprefix("is_") for name in _FLAGS if row[name]]
         table.add_row(
@@ -56,8 +57,7 @@ def annotators(
             f"{row['num_votes']:,}",
             _interval(row, "reliability"),
             _interval(row, "position_bias"),
-            _interval(row, "length_bias"),
-            f"{row['tie_rate']:.0%}",
+            "" if row["length_bias"] is None else f"{row['length_bias']:+.2f}",
             ", ".join(flags).replace("_", " "),
         )
     out.print(table)
@@ -69,7 +69,7 @@ _FLAGS = ("is_adversarial", "is_careless", "is_position_biased")
 def _interval(row: dict[str, Any], name: str) -> str:
     if row[name] is None:
         return ""
-    return f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
+    return f"{row[name]:.2f} ({row[f'{name}_low']:.2f}..{row[f'{name}_high']:.2f})"
 
 
 def pair(

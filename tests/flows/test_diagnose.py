@@ -1,0 +1,156 @@
+"""``winnow diagnose`` on a lake of votes: what it writes, that it writes it once, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.lineage import Run
+from flows.reading import reading
+from flows.stages.diagnose import diagnose
+from flows.workspace import Workspace
+from schemas.errors import WorkspaceError
+from schemas.identity import canonical_messages, judgment_id, pair_id, prompt_id, response_id
+
+# Three answers to one question in a circle, and one pair on which u says both things.
+CYCLE = [("x", "y", "a"), ("y", "z", "a"), ("x", "z", "b")]
+VOTES = [(q, *edge, who) for q in ("one", "two") for edge in CYCLE for who in ("u", "v", "w")]
+VOTES += [("three", "x", "y", "a", "u"), ("three", "y", "x", "a", "u"), ("three", "x", "y", "a", "v")]
+
+JUDGMENT = [
+    "judgment_id",
+    "pair_id",
+    "prompt_id",
+    "response_a_id",
+    "response_b_id",
+    "vote",
+    "annotator_id",
+    "source_row",
+]
+
+
+def fill(workspace: Workspace, votes: list[tuple[str, str, str, str, str]], *, start: int = 0) -> None:
+    prompts, responses, judgments = {}, {}, []
+    for number, (question, first, second, vote, who) in enumerate(votes, start):
+        messages = canonical_messages([{"role": "user", "content": f"Question {question}?"}])
+        prompt = prompt_id(messages)
+        ids = [response_id(prompt, f"Answer {text} to {question}.") for text in (first, second)]
+        prompts[prompt] = (prompt, messages)
+        responses |= {i: (i, prompt, f"Answer {t} to {question}.") for i, t in zip(ids, (first, second), strict=True)}
+        pair = pair_id(*ids, "overall")
+        judgments.append((judgment_id("hand", number, pair, who, vote), pair, prompt, *ids, vote, who, number))
+
+    def work(con: duckdb.DuckDBPyConnection) -> None:
+        con.execute("insert into raw.prompts select *, 'hand', 'r' from new_prompts")
+        con.execute("insert into raw.responses select *, null, 'hand', 'r' from new_responses")
+        con.execute(
+            "insert into raw.judgments by name select *, 'overall' as criterion, true as is_display_order_known,"
+            " false as is_both_bad, 'hand' as source, 'r' as run_id from new_judgments"
+        )
+        Run.start("ingest", input_hash=f"hand-{start}", settings={}).record(con, num_changed=len(judgments))
+
+    frames = {
+        "new_prompts": pl.DataFrame(list(prompts.values()), schema=["prompt_id", "messages"], orient="row"),
+        "new_responses": pl.DataFrame(list(responses.values()), schema=["id", "prompt_id", "text"], orient="row"),
+        "new_judgments": pl.DataFrame(judgments, schema=JUDGMENT, orient="row"),
+    }
+    with workspace.lake() as lake, lake.registered(**frames):
+        lake.transact("fill", work)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    made = Workspace.create(tmp_path_factory.mktemp("diagnose"))
+    fill(made, VOTES)
+    diagnose(made, beta=0.3)
+    return made
+
+
+def rows(workspace: Workspace, sql: str) -> list[tuple[Any, ...]]:
+    with workspace.lake(read_only=True) as lake:
+        return lake.con.execute(sql).fetchall()
+
+
+def test_every_pair_has_its_consensus(workspace: Workspace) -> None:
+    found = rows(
+        workspace, "select num_votes, num_votes_chosen, p_chosen from mart.pair_diagnostics order by num_votes_chosen"
+    )
+    assert [row[:2] for row in found] == [(3, 2)] + [(3, 3)] * 6
+    assert all(0.5 < p < 1 for *_, p in found)
+
+
+def test_contradictions_and_cycles_stand_in_the_lake(workspace: Workspace) -> None:
+    found = dict(rows(workspace, "select kind, count(*) from mart.contradictions group by kind"))
+    assert found == {"transitive": 6, "between_annotators": 1, "within_annotator": 1, "between_orders": 1}
+    assert rows(workspace, "select count(*) from raw.pair_graph") == [(6,)]
+
+
+def test_the_report_of_annotators_counts_what_they_did(workspace: Workspace) -> None:
+    found = rows(workspace, "select annotator_id, num_votes, self_consistency from mart.annotator_report order by 1")
+    assert found == [("u", 8, 0.0), ("v", 7, None), ("w", 6, None)]
+
+
+def test_beta_stands_where_the_views_read_it(workspace: Workspace) -> None:
+    assert rows(workspace, "select value from raw.parameters where name = 'beta'") == [(0.3,)]
+
+
+def test_a_second_run_makes_no_snapshot(workspace: Workspace) -> None:
+    with workspace.lake() as lake:
+        before = lake.snapshot_id()
+    report = diagnose(workspace, beta=0.3)
+    with workspace.lake() as lake:
+        assert lake.snapshot_id() == before
+    assert report.num_changed == 0
+    assert report.run_id is None
+    assert report.lines[0] == "nothing new to diagnose"
+
+
+def test_a_new_vote_changes_only_what_it_bears_on(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "w")
+    fill(workspace, VOTES)
+    first = diagnose(workspace).run_id
+    fill(workspace, [("four", "x", "y", "a", "u")], start=len(VOTES))
+    second = diagnose(workspace).run_id
+    assert second != first
+    assert rows(workspace, "select count(*) from raw.pair_estimates") == [(8,)]
+    assert rows(workspace, f"select count(*) from raw.pair_features where run_id = '{first}'") == [(7,)]
+    assert rows(workspace, f"select count(*) from raw.contradictions where run_id = '{first}'") == [(9,)]
+
+
+def test_it_says_in_words_what_it_found(workspace: Workspace) -> None:
+    with workspace.lake(read_only=True) as lake:
+        lines = "\n".join(reading(lake))
+    assert "Krippendorff's alpha" in lines
+    assert "transitive 6" in lines
+    assert "cycles: 85.7% of 7 pairs lie on one" in lines
+    assert "nothing is scored yet" in lines
+
+
+def test_commands_show_annotators_and_one_pair_with_its_evidence(workspace: Workspace) -> None:
+    runner = CliRunner()
+    listed = runner.invoke(app, ["annotators", "-w", str(workspace.root)])
+    assert listed.exit_code == 0
+    assert "reliability" in listed.stdout
+    pair = rows(workspace, "select pair_id from mart.contradictions where kind = 'within_annotator'")[0][0]
+    shown = runner.invoke(app, ["pair", pair, "-w", str(workspace.root)])
+    assert shown.exit_code == 0
+    for text in (
+        "Question three?",
+        "Answer x to three.",
+        "u: rejected",
+        "contradiction within_annotator: 1 for, 1 against",
+    ):
+        assert text in shown.stdout
+
+
+def test_an_unknown_pair_and_an_empty_lake_are_named(workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="no diagnosed pair 'nonsense'"):
+        CliRunner().invoke(app, ["pair", "nonsense", "-w", str(workspace.root)], catch_exceptions=False)
+    with pytest.raises(WorkspaceError, match="no judgments to diagnose"):
+        diagnose(Workspace.create(tmp_path / "empty"))
