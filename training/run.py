@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,20 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
-from schemas.errors import ConfigError, TrainingError
-from schemas.model_identity import weights_hash
+from schemas.errors import TrainingError
 from training import checkpoints
 from training.adapters import add_adapter, quantization
 from training.alarm import AlignmentAlarm
 from training.data import EncodedPairs, encode_pairs
-from training.export_folder import ExportFolder
-from training.load import check_tokenizer, load_policy, load_tokenizer, model_folder
+from training.load import check_tokenizer, load_policy, load_tokenizer
 from training.model_card import model_card
 from training.monitor import PairScores
 from training.objectives import TRAITS, Objective
+from training.plan import TrainingPlan
 from training.policy import ATTENTION, compile_layers, set_attention, supports_packing
 from training.quiet import quiet_libraries
 from training.reference_check import ReferenceCheck, sample
@@ -36,83 +33,6 @@ from training.writing import writing_to
 
 Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int, str], None]]]
 """``progress(description, total, unit)`` gives a context whose function takes (steps done, note)."""
-
-VERSION = 1
-"""Raised when the same settings would give other weights than before."""
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """What a run will do, before anything is loaded.
-
-    Attributes:
-        training_run_id: hash of everything that decides the result, after the objective's name.
-        export: what it trains on.
-        model: name as given, and its folder.
-        loss: the resolved objective.
-        settings: how.
-    """
-
-    training_run_id: str
-    export: ExportFolder
-    model: str
-    folder: Path
-    is_reference: bool
-    loss: LossSettings
-    settings: TrainSettings
-
-    @classmethod
-    def make(
-        cls, export: ExportFolder, settings: TrainSettings, *, model: str | None = None, objective: str | None = None
-    ) -> TrainingPlan:
-        """Fill in what was left open.
-
-        Raises:
-            TrainingError: no model is known, or the objective is not.
-            ModelError: the model is not there.
-        """
-        reference = export.reference
-        name = model or (str(reference["model"]) if reference else None)
-        if name is None:
-            raise TrainingError("the export names no reference policy to start from", mend="give --model")
-        chosen = objective or settings.objective or export.rules.get("objective") or Objective.DPO
-        try:
-            known = Objective(chosen)
-        except ValueError as error:
-            raise TrainingError(
-                f"there is no objective {chosen!r}", mend=f"choose one of {', '.join(Objective)}"
-            ) from error
-        settings = _with_objective(settings, known)
-        loss = LossSettings.resolve(settings, known, rules_beta=export.rules.get("beta"))
-        same = reference is not None and (model is None or model == reference["model"])
-        folder = model_folder(name, revision=reference.get("revision") if reference and same else None)
-        weights = weights_hash(folder)
-        identity = {
-            "version": VERSION,
-            "export_id": export.export_id,
-            "weights": weights,
-            "loss": loss.as_json(),
-            "settings": _deciding(settings),
-        }
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-        is_reference = reference is not None and weights == reference.get("weights_hash")
-        return cls(f"{known.value}-{digest}", export, name, folder, is_reference, loss, settings)
-
-
-def _with_objective(settings: TrainSettings, objective: Objective) -> TrainSettings:
-    try:
-        return TrainSettings.model_validate({**settings.model_dump(), "objective": objective})
-    except ValidationError as error:
-        raise ConfigError(
-            f"train: {error.errors()[0]['msg']}", mend="leave the key out, or change objective"
-        ) from error
-
-
-_NOT_DECIDING = {"save_steps", "log_steps", "report_to", "slice_by", "eval_steps", "alarm", "check_pairs"}
-
-
-def _deciding(settings: TrainSettings) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude=_NOT_DECIDING | {"check_tolerance"})
 
 
 @dataclass(frozen=True)

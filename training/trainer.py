@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from schemas.errors import TrainingError
 from training import checkpoints
+from training.batches import EpochLoader, Indices, PairBatches
 from training.data import EncodedPairs
 from training.monitor import PairScores, metrics
 from training.objective_loss import PairBatch, routed_loss, violation
@@ -26,50 +27,6 @@ from training.packing import Batching, Pack, pack_pairs
 from training.policy import PairLogps, pair_logps
 from training.settings import LossSettings
 from training.writing import writing_to
-
-
-class PairBatches(Sampler[list[int]]):
-    """Batches of pair numbers in random order; each process gets its part of the same global batch.
-
-    Args:
-        num_pairs: N. batch_size: pairs of a global batch. seed: of the order, together with the epoch.
-        rank, world: this process of how many; a last batch that has not a pair for each of them is left out.
-    """
-
-    def __init__(self, num_pairs: int, batch_size: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
-        self.num_pairs, self.batch_size, self.seed = num_pairs, batch_size, seed
-        self.rank, self.world = rank, world
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """The order changes with the epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        whole, rest = divmod(self.num_pairs, self.batch_size)
-        return whole + (rest >= self.world)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_pairs)
-        for number in range(len(self)):
-            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield batch[self.rank :: self.world].tolist()
-
-
-class _Indices(Dataset[int]):
-    def __init__(self, num_pairs: int) -> None:
-        self.num_pairs = num_pairs
-
-    def __len__(self) -> int:
-        return self.num_pairs
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-
-class _EpochLoader(DataLoader):
-    def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
 
 
 class PairTrainer(Trainer):
@@ -98,8 +55,8 @@ class PairTrainer(Trainer):
         super().__init__(
             model,
             args,
-            train_dataset=_Indices(len(pairs)),
-            eval_dataset=_Indices(len(eval_pairs)),
+            train_dataset=Indices(len(pairs)),
+            eval_dataset=Indices(len(eval_pairs)),
             processing_class=tokenizer,
             callbacks=callbacks,
         )
@@ -128,7 +85,7 @@ class PairTrainer(Trainer):
             rank=self.args.process_index,
             world=self.args.world_size,
         )
-        return _EpochLoader(_Indices(len(self.pairs)), batch_sampler=batches, collate_fn=self._collate)
+        return EpochLoader(Indices(len(self.pairs)), batch_sampler=batches, collate_fn=self._collate)
 
     def _collate(self, indices: list[int]) -> dict[str, Any]:
         packs = pack_pairs(self.pairs, indices, token_budget=self.token_budget, batching=self.batching)

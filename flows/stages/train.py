@@ -20,7 +20,8 @@ from schemas.errors import ExportError
 from warehouse.lake import Lake
 
 if TYPE_CHECKING:
-    from training.run import TrainingPlan, TrainingResult
+    from training.plan import TrainingPlan
+    from training.run import TrainingResult
 
 
 def train(
@@ -50,7 +51,8 @@ def train(
         TrainingError: the export does not fit the model or the objective, or the loss is not finite.
     """
     from training.export_folder import ExportFolder
-    from training.run import TrainingPlan, run_training
+    from training.plan import TrainingPlan
+    from training.run import run_training
 
     with workspace.lake() as lake:
         folder = newest_export(lake) if export is None else Path(export)

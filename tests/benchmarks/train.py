@@ -28,6 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from tests.real_data import shared
 from tests.training.export_fixture import SCHEMA, export_rows, hh_pairs
+from training.batches import PairBatches
 from training.data import EncodedPairs, encode_pairs
 from training.objectives import Objective
 from training.packing import Batching, pack_pairs
@@ -35,7 +36,7 @@ from training.policy import ATTENTION, set_attention
 from training.quiet import quiet_libraries
 from training.run import make_arguments
 from training.settings import LossSettings, TrainSettings
-from training.trainer import PairBatches, PairTrainer
+from training.trainer import PairTrainer
 
 BETA = 0.1
 

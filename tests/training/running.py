@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from training.export_folder import ExportFolder
-from training.run import TrainingPlan, TrainingResult, run_training
+from training.plan import TrainingPlan
+from training.run import TrainingResult, run_training
 from training.settings import TrainSettings
 
 

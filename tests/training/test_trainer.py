@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from tests.training.export_fixture import SCHEMA, write_export
 from tests.training.running import train_quietly
+from training.batches import PairBatches
 from training.data import encode_pairs
 from training.objectives import TRAITS, Objective
-from training.trainer import PairBatches
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,95 @@
+"""What a training run will do, settled before anything is loaded, and named by everything that decides its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.errors import ConfigError, TrainingError
+from schemas.model_identity import weights_hash
+from training.export_folder import ExportFolder
+from training.load import model_folder
+from training.objectives import Objective
+from training.settings import LossSettings, TrainSettings
+
+VERSION = 1
+"""Raised when the same settings would give other weights than before."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a run will do, before anything is loaded.
+
+    Attributes:
+        training_run_id: hash of everything that decides the result, after the objective's name.
+        export: what it trains on.
+        model: name as given, and its folder.
+        loss: the resolved objective.
+        settings: how.
+    """
+
+    training_run_id: str
+    export: ExportFolder
+    model: str
+    folder: Path
+    is_reference: bool
+    loss: LossSettings
+    settings: TrainSettings
+
+    @classmethod
+    def make(
+        cls, export: ExportFolder, settings: TrainSettings, *, model: str | None = None, objective: str | None = None
+    ) -> TrainingPlan:
+        """Fill in what was left open.
+
+        Raises:
+            TrainingError: no model is known, or the objective is not.
+            ModelError: the model is not there.
+        """
+        reference = export.reference
+        name = model or (str(reference["model"]) if reference else None)
+        if name is None:
+            raise TrainingError("the export names no reference policy to start from", mend="give --model")
+        chosen = objective or settings.objective or export.rules.get("objective") or Objective.DPO
+        try:
+            known = Objective(chosen)
+        except ValueError as error:
+            raise TrainingError(
+                f"there is no objective {chosen!r}", mend=f"choose one of {', '.join(Objective)}"
+            ) from error
+        settings = _with_objective(settings, known)
+        loss = LossSettings.resolve(settings, known, rules_beta=export.rules.get("beta"))
+        same = reference is not None and (model is None or model == reference["model"])
+        folder = model_folder(name, revision=reference.get("revision") if reference and same else None)
+        weights = weights_hash(folder)
+        identity = {
+            "version": VERSION,
+            "export_id": export.export_id,
+            "weights": weights,
+            "loss": loss.as_json(),
+            "settings": _deciding(settings),
+        }
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        is_reference = reference is not None and weights == reference.get("weights_hash")
+        return cls(f"{known.value}-{digest}", export, name, folder, is_reference, loss, settings)
+
+
+def _with_objective(settings: TrainSettings, objective: Objective) -> TrainSettings:
+    try:
+        return TrainSettings.model_validate({**settings.model_dump(), "objective": objective})
+    except ValidationError as error:
+        raise ConfigError(
+            f"train: {error.errors()[0]['msg']}", mend="leave the key out, or change objective"
+        ) from error
+
+
+_NOT_DECIDING = {"save_steps", "log_steps", "report_to", "slice_by", "eval_steps", "alarm", "check_pairs"}
+
+
+def _deciding(settings: TrainSettings) -> dict[str, Any]:
+    return settings.model_dump(mode="json", exclude=_NOT_DECIDING | {"check_tolerance"})
