@@ -17,6 +17,8 @@ from curation.ingest.mapping_sql import mapping_query
 from curation.ingest.settings import IngestSettings
 from tests.curation.ingest.reading import read_file, write_lines
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = {"cragc25", "llmfao", "ukpconvarg1"}
 TEXTS = [
     "a", "b", "tie", "user", "assistant", "human", "gpt", "1", "", " ", "Tie", "left", "nan", "2024-01-01",

@@ -30,6 +30,7 @@ def test_cragc25_has_seven_criteria_two_orders_and_two_kinds_of_annotators() -> 
     assert all(each["is_display_order_known"] for each in judgments)
 
 
+@pytest.mark.slow
 def test_llmfao_has_ties_and_two_judges_as_annotators() -> None:
     judgments, quarantine = read_file(shared("data/llmfao"))
     assert {each["reason"] for each in quarantine} == {"empty_response"}
@@ -51,6 +52,7 @@ def test_fgrlhf_has_six_preferences_a_question() -> None:
     assert sorted(each["vote"] for each in first) == sorted(["tie", "a", "b", "a", "tie", "b"])
 
 
+@pytest.mark.slow
 def test_blimp_needs_no_prompt() -> None:
     path = shared("data/blimp/pairs.jsonl.gz")
     judgments, quarantine = read_file(path)
