@@ -6,12 +6,11 @@ import json
 from typing import Any
 
 from curation.export.card import CardFigures
-from warehouse.decisions import OPEN
 from warehouse.lake import Lake
 
 NUM_BINS = 40
 
-_MARGINS = f"""
+_MARGINS = """
     select
         reference_margin as before,
         if(
@@ -21,8 +20,7 @@ _MARGINS = f"""
         ) as after,
         decisions.weight
     from mart.pair_diagnostics as diagnostics
-    inner join raw.decisions as decisions
-        on diagnostics.pair_id = decisions.pair_id and decisions.end_run = {OPEN}
+    inner join model.standing_decisions as decisions on diagnostics.pair_id = decisions.pair_id
     where diagnostics.reference_id = $1 and reference_margin is not null
 """
 

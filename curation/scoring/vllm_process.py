@@ -50,6 +50,14 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def _dtype(policy: ReferencePolicy, settings: ScoringSettings) -> str:
+    """The dtype to compute in; vLLM's own ``auto`` would run float32 weights in float16."""
+    if settings.dtype != "auto":
+        return settings.dtype
+    config = read_config(policy.folder)
+    return str(config.get("dtype") or config.get("torch_dtype") or "auto")
+
+
 def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) -> Any:
     """A ``vllm.LLM`` of the policy.
 
@@ -69,7 +77,7 @@ def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) ->
 
         arguments: dict[str, Any] = {
             "model": str(policy.folder),
-            "dtype": settings.dtype,
+            "dtype": _dtype(policy, settings),
             "max_model_len": policy.max_length + 1,  # it insists on room for one generated token
             "skip_tokenizer_init": True,
             "trust_remote_code": policy.trust_remote_code,

@@ -19,7 +19,7 @@ from flows.report import StageReport
 from flows.workspace import Workspace
 from schemas.errors import RuleError
 from schemas.identity import digest
-from warehouse.decisions import OPEN, next_run_number, write_run
+from warehouse.decisions import next_run_number, write_run
 from warehouse.lake import Lake
 
 UPSTREAM = ("ingest", "score", "diagnose", "adjudicate")
@@ -155,15 +155,14 @@ def run_totals(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     """Figures of the standing decisions."""
     row = _one(
         con,
-        f"""
+        """
         select
             count(*), count(*) filter (where is_dropped), count(*) filter (where is_flipped),
             count(*) filter (where not is_dropped and weight <> 1),
             count(*) filter (where not is_dropped and soft_label is not null),
             count(*) filter (where not is_dropped and objective is not null),
             count(*) filter (where is_adjudicated), coalesce(sum(weight), 0)
-        from raw.decisions
-        where end_run = {OPEN}
+        from model.standing_decisions
         """,
     )
     names = ("pairs", "dropped", "flipped", "reweighted", "soft_labelled", "routed", "adjudicated")

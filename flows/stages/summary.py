@@ -40,7 +40,7 @@ _SET = """
 
 _RULES = """
     select rule, count(*) as pairs
-    from (select unnest(rules) as rule from raw.decisions where end_run = 2147483647)
+    from (select unnest(rules) as rule from model.standing_decisions)
     group by rule order by pairs desc, rule
 """
 

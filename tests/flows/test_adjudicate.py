@@ -89,7 +89,7 @@ def test_the_same_file_again_writes_nothing_and_a_changed_mind_does(workspace: W
     assert adjudicate(workspace, file).num_changed == 1
     curate(workspace, rules="minimal")
     with workspace.lake(read_only=True) as lake:
-        latest = "select is_dropped from raw.decisions where pair_id = ? and end_run = 2147483647"
+        latest = "select is_dropped from model.standing_decisions where pair_id = ?"
         assert lake.value(latest, [pair]) is False
         assert lake.value("select count(*) from raw.adjudications where pair_id = ?", [pair]) == 2
 

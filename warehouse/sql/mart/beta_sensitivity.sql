@@ -12,7 +12,7 @@ betas as (
 ),
 
 decisions as (
-    select pair_id, if(is_dropped, 0, weight) as weight from raw.decisions where end_run = 2147483647
+    select pair_id, weight from model.standing_decisions
 ),
 
 pairs as (

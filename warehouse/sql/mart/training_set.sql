@@ -26,7 +26,7 @@ latest_run as (
 ),
 
 decided as (
-    select * from raw.decisions where end_run = 2147483647 and not is_dropped
+    select * from model.standing_decisions where not is_dropped
 ),
 
 groups as (
