@@ -115,7 +115,7 @@ def curation(
     """Run the main job on one workspace and return what each stage said.
 
     Args:
-        workspace: folder; made if it is not there.
+        workspace: folder; made if it is not there and there are sources.
         sources: files, folders or Hub ids of judgments; may be empty where they were ingested before.
         format: format of the sources; detected when None.
         model: reference policy and starting point of the training; the workspace's own when None.
@@ -128,7 +128,7 @@ def curation(
     Raises:
         WinnowError: a stage met a mistake that the user can mend.
     """
-    root = Workspace.create(Path(workspace)).root
+    root = (Workspace.create if sources else Workspace.open)(Path(workspace)).root
     run = str(flow_run.get_id())
     reports: list[StageReport] = []
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.console import err
 from flows.report import StageReport
+from flows.workspace import Workspace
 
 _PREFECT_DEFAULTS = {
     # the ephemeral server takes about 10 s to start on two cores, longer on a busy machine
@@ -26,6 +27,8 @@ def prepare_prefect() -> None:
 
 def run_pipeline(workspace: Path, sources: Sequence[str], **options: Any) -> list[StageReport]:
     """Run :func:`flows.curation_flow.curation`; same arguments, same result, same errors."""
+    if not sources:
+        Workspace.open(workspace)  # say so at once, not after Prefect has started
     prepare_prefect()
     with err.status("Starting Prefect"):
         from flows.curation_flow import curation

@@ -1,4 +1,4 @@
-"""How fast each engine was on this machine: measured once by ``winnow doctor --bench``, kept for ``--engine auto``."""
+"""How fast each engine was on this machine: measured once by ``bench_engines``, kept for ``--engine auto``."""
 
 from __future__ import annotations
 

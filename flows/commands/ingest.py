@@ -18,7 +18,7 @@ def ingest(
     sources: Annotated[
         list[str], typer.Argument(help="Files, folders, globs, URLs, or Hub ids (owner/name[@revision][:config]).")
     ],
-    workspace: WorkspaceOption,
+    workspace: WorkspaceOption = Path(),
     format: Annotated[
         str | None, typer.Option("--format", "-f", help="Name of a format, or a mapping file; detected where absent.")
     ] = None,

@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
-    workspace: WorkspaceOption,
+    workspace: WorkspaceOption = Path(),
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="Reference policy: a folder or a Hub id; the last one where absent."),

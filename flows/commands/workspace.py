@@ -23,4 +23,4 @@ def init(workspace: Annotated[Path, typer.Argument(help="Folder of the workspace
     from flows.workspace import Workspace
 
     made = Workspace.create(workspace)
-    out.print(f"{made.root} is ready; next: winnow ingest --workspace {made.root} FILE", soft_wrap=True)
+    out.print(f"{made.root} is ready; next: winnow ingest -w {made.root} FILE", soft_wrap=True)

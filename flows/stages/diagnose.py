@@ -108,7 +108,7 @@ def _write(lake: Lake, diagnosis: Diagnosis, settings: DiagnoseSettings, run: li
         run.record(con, num_changed=num_changed, facts=diagnosis.facts)
         return num_changed
 
-    return lake.transact(f"{run.run_id}: diagnose", work)
+    return lake.transact(f"winnow diagnose {run.run_id}", work)
 
 
 def _set_parameters(con: duckdb.DuckDBPyConnection, parameters: pl.DataFrame) -> int:

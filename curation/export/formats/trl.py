@@ -61,7 +61,8 @@ def trainer(model, **options):
     manifest = json.loads((here / "manifest.json").read_text())
     data = load_dataset(str(here))
     tokenizer = AutoTokenizer.from_pretrained(model)
-    config = DPOConfig(beta=manifest["rules"]["beta"], precompute_ref_log_probs=True, **options)
+    hardware = {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
+    config = DPOConfig(beta=manifest["rules"]["beta"], precompute_ref_log_probs=True, **(hardware | options))
     return WinnowDPOTrainer(
         model,
         args=config,
@@ -72,6 +73,8 @@ def trainer(model, **options):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python train_trl.py MODEL [OUTPUT_FOLDER]")
     trainer(sys.argv[1], output_dir=sys.argv[2] if len(sys.argv) > 2 else "dpo").train()
 '''
 
