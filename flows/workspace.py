@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flows.settings import FILE_NAME, Settings, load_settings
 from schemas.errors import WorkspaceError
+from warehouse.connection import make_folder
 from warehouse.lake import Lake
 
 
@@ -36,7 +37,7 @@ class Workspace:
         """Make a workspace, or open the one that is there; an existing ``winnow.toml`` is left as it is."""
         if root.exists() and not root.is_dir():
             raise WorkspaceError(f"{root} is a file, not a folder", mend="give a folder for the workspace")
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         path = root / FILE_NAME
         if not path.exists():
             temporary = path.with_suffix(f".{os.getpid()}.tmp")

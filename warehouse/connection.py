@@ -97,6 +97,8 @@ def connect(
     for name in extensions:
         con.execute(f"load {literal(str(extension_path(name)))}")
     options = [f"data_path {literal(location.data_path)}"] + (["read_only"] if read_only else [])
+    if "://" not in location.data_path:
+        options.append("override_data_path true")  # the workspace may have been moved or copied
     if snapshot_id is not None:
         options.append(f"snapshot_version {int(snapshot_id)}")
     attach = f"attach {literal(f'ducklake:{location.catalog}')} as lake ({', '.join(options)})"
@@ -110,6 +112,20 @@ def connect(
         ) from error
     con.execute("use lake")
     return con
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where it is not there.
+
+    Raises:
+        WorkspaceError: it cannot be made, or a file stands in its place.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(
+            f"the folder {path} cannot be made: {error.strerror}", mend="give a folder that you can write to"
+        ) from error
 
 
 def prepare_sqlite(path: Path) -> None:

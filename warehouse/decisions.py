@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import duckdb
 
+from warehouse.lake import claim_write
+
 OPEN = 2147483647
 """``end_run`` of a decision that still stands."""
 
@@ -69,11 +71,8 @@ def write_run(con: duckdb.DuckDBPyConnection, run_number: int, decided: str) -> 
 
 
 def next_run_number(con: duckdb.DuckDBPyConnection) -> int:
-    """Number for a new curation run, which no other transaction can take at the same time.
-
-    Appends of two transactions do not conflict in DuckLake; writing the same row does, and the later one is retried.
-    """
-    con.execute("update raw.workspace set version = version")
+    """Number for a new curation run, which no other transaction can take at the same time."""
+    claim_write(con)
     row = con.execute("select coalesce(max(run_number), 0) + 1 from raw.curation_runs").fetchone()
     assert row is not None
     return int(row[0])

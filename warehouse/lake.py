@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.errors import WorkspaceError
-from warehouse.connection import LakeLocation, connect, literal, prepare_sqlite, wait_while_busy
+from warehouse.connection import LakeLocation, connect, literal, make_folder, prepare_sqlite, wait_while_busy
 from warehouse.settings import LakeSettings
 from warehouse.sql_files import SCHEMAS, SqlFile, sql_files
 
@@ -41,7 +41,7 @@ class Lake:
         """Make a new lake with empty tables, or open the one that is there."""
         location = LakeLocation.of(root, settings)
         if "://" not in location.data_path:
-            Path(location.data_path).mkdir(parents=True, exist_ok=True)
+            make_folder(Path(location.data_path))
         if location.catalog_kind == "sqlite":
             prepare_sqlite(Path(location.catalog.removeprefix("sqlite:")))
         lake = cls(_attach(location, settings, read_only=False), location, settings)
@@ -188,6 +188,15 @@ def check_layout(con: duckdb.DuckDBPyConnection, location: LakeLocation) -> None
             f"the workspace has layout version {version}, this Winnow reads version {LAYOUT_VERSION}",
             mend="use the Winnow that made it, or make a new workspace and ingest again",
         )
+
+
+def claim_write(con: duckdb.DuckDBPyConnection) -> None:
+    """Let no other claiming transaction commit at the same time; the later one is retried from its start.
+
+    Two transactions that only append do not conflict in DuckLake, so what one of them looked up may be stale when it
+    commits; two that write the same row do. Call it in a transaction that inserts what it did not find.
+    """
+    con.execute("update raw.workspace set version = version")
 
 
 def _columns_view(marts: list[SqlFile]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from curation.export import manifest
 from schemas.errors import ExportError
+from schemas.processes import is_running
 
 
 @contextmanager
@@ -23,14 +25,22 @@ def appearing(target: Path) -> Iterator[Path]:
     """
     check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
+    _clear_what_killed_runs_left(target)
     temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(temporary, ignore_errors=True)  # of an earlier process with the same id
     temporary.mkdir()
     try:
         yield temporary
         _replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _clear_what_killed_runs_left(target: Path) -> None:
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
+        process, _, kind = left.name.removeprefix(f".{target.name}.").partition(".")
+        if kind in ("tmp", "old") and process.isdecimal() and not is_running(int(process)):
+            shutil.rmtree(left, ignore_errors=True)  # another run may be removing it too
 
 
 def check_target(target: Path) -> None:

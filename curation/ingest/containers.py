@@ -146,7 +146,7 @@ def sample_of(batches: RowBatches, name: str) -> list[dict[str, Any]]:
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # a bad row of a sample says nothing of the format; reading the file quarantines it
     return row if isinstance(row, dict) else None
 
@@ -154,7 +154,7 @@ def _object(line: bytes) -> dict[str, Any] | None:
 def _is_json(text: bytes) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

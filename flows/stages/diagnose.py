@@ -17,7 +17,7 @@ from flows.report import StageReport
 from flows.stages.token_identity import TokenReader
 from flows.workspace import Workspace
 from schemas.errors import WorkspaceError
-from warehouse.lake import Lake
+from warehouse.lake import Lake, claim_write
 from warehouse.replace import replace_rows
 
 UPSTREAM = ("ingest", "adjudicate")
@@ -101,6 +101,7 @@ def _write(lake: Lake, diagnosis: Diagnosis, settings: DiagnoseSettings, run: li
     parameters = pl.DataFrame({"name": ["beta"], "value": [settings.beta]})
 
     def work(con: duckdb.DuckDBPyConnection) -> int:
+        claim_write(con)
         num_changed = 0
         for table, frame in diagnosis.tables.items():
             num_changed += replace_rows(con, f"raw.{table}", frame, keys=_KEYS[table], run_id=run.run_id)

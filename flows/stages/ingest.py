@@ -29,7 +29,7 @@ from flows.stages.ingest_files import (
 from flows.stages.ingest_folder import staging_folder
 from flows.workspace import Workspace
 from warehouse.judgments import Inserted, insert_staged
-from warehouse.lake import Lake
+from warehouse.lake import Lake, claim_write
 
 _KINDS = ("judgments", "prompts", "responses", "quarantine")
 
@@ -132,6 +132,10 @@ class _Ingest:
         paths = {kind: staging.files(kind) for kind in _KINDS}
 
         def work(con: duckdb.DuckDBPyConnection) -> Inserted:
+            known = {row[0] for row in con.execute("select fingerprint from raw.source_files").fetchall()}
+            if not self.done and all(file.fingerprint in known for file in files):
+                return self.inserted  # another process ingested them meanwhile
+            claim_write(con)
             inserted = insert_staged(con, paths, run.run_id)
             con.executemany(
                 "insert into raw.source_files values (?, ?, ?, ?, ?, ?, ?)",
@@ -146,6 +150,7 @@ class _Ingest:
                         run.run_id,
                     )
                     for file in files
+                    if file.fingerprint not in known
                 ],
             )
             total = _added(self.inserted, inserted)

@@ -94,11 +94,13 @@ def num_kilobytes(source: SourceFile) -> int:
 
 
 def check_share(source: SourceFile, tally: FileTally, most: float) -> None:
-    """Refuse a file of which too much is bad.
+    """Refuse a file that is empty, or of which too much is bad.
 
     Raises:
-        SourceError: the share of rows that failed is above ``most``.
+        SourceError: it has no row, or the share of rows that failed is above ``most``.
     """
+    if tally.num_rows == 0:
+        raise SourceError(f"{source} is empty", mend="give a file with rows")
     if tally.failed_share > most:
         raise SourceError(
             f"{source}: {tally.num_failed_rows:,} of {tally.num_rows:,} rows are bad as {source.format.name}"

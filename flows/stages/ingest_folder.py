@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from schemas.processes import is_running
+
 _PREFIX = ".ingest-"
 
 
@@ -23,17 +25,7 @@ def staging_folder(root: Path) -> Iterator[Path]:
     machine = f"{_PREFIX}{socket.gethostname()}-"
     for left in root.glob(f"{machine}*-*"):
         process = left.name.removeprefix(machine).partition("-")[0]
-        if process.isdecimal() and not _is_running(int(process)):
+        if process.isdecimal() and not is_running(int(process)):
             shutil.rmtree(left, ignore_errors=True)  # another run may be removing it too
     with tempfile.TemporaryDirectory(prefix=f"{machine}{os.getpid()}-", dir=root) as folder:
         yield Path(folder)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -25,7 +25,7 @@ from flows.report import StageReport
 from flows.workspace import Workspace
 from schemas.errors import ConfigError, ModelError, WorkspaceError
 from schemas.identity import digest
-from warehouse.lake import Lake
+from warehouse.lake import Lake, claim_write
 from warehouse.scores import (
     FAILURE_COLUMNS,
     SCORE_COLUMNS,
@@ -179,6 +179,7 @@ class _Scoring:
         num_rows = self.tally.num_rows + len(scores)
 
         def write(con: duckdb.DuckDBPyConnection) -> None:
+            claim_write(con)
             if is_first:
                 insert_policy(con, self._policy_row())
             insert_shard(self.lake, con, scores, failures)

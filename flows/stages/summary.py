@@ -18,7 +18,7 @@ _REFERENCE = """
         count(*) filter (where is_reference_wrong_mean) as num_wrong_mean,
         count(*) filter (where is_reference_wrong <> is_reference_wrong_mean) as num_disagreeing,
         count(*) filter (where not is_assumption_held) as num_failing,
-        quantile_cont(beta_max, [0.01, 0.05, 0.1, 0.25, 0.5]) as beta_max
+        quantile_disc(beta_max, [0.01, 0.05, 0.1, 0.25, 0.5]) as beta_max
     from mart.pair_diagnostics as diagnostics
     join raw.reference_policies as policies on diagnostics.reference_id = policies.reference_id
     where diagnostics.reference_margin is not null and not is_tied

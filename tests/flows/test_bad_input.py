@@ -61,6 +61,18 @@ def test_a_json_line_that_is_not_an_object(root: Path, tmp_path: Path) -> None:
     check_refused(root, "ingest", "-w", root, file, "--format", "trl", names="pairs.jsonl")
 
 
+def test_a_file_without_rows(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n")
+    check_refused(root, "ingest", "-w", root, file, "--format", "hh", names="pairs.jsonl is empty")
+
+
+def test_a_line_that_is_nested_beyond_reason(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"chosen":' + "[" * 5000 + "]" * 5000 + "}\n")
+    check_refused(root, "ingest", "-w", root, file, names="pairs.jsonl")
+
+
 def test_a_pair_without_a_prompt(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps({"prompt": None, "chosen": "yes", "rejected": "no"}) + "\n")
