@@ -150,34 +150,3 @@ def test_a_file_in_the_place_of_the_data_folder_is_named(tmp_path: Path) -> None
     (tmp_path / "data").write_text("")
     with pytest.raises(WorkspaceError, match="data cannot be made"):
         Lake.create(tmp_path, SETTINGS)
-
-
-def test_two_transactions_that_claim_do_not_both_insert_what_neither_found(tmp_path: Path) -> None:
-    """Appends alone do not conflict, so each would insert the row that the other has not committed yet."""
-    script = textwrap.dedent("""
-        import sys, time
-        from pathlib import Path
-        from warehouse.lake import Lake, claim_write
-        from warehouse.settings import LakeSettings
-        def work(con):
-            claim_write(con)
-            found = con.execute("select count(*) from raw.parameters").fetchone()[0]
-            time.sleep(1)
-            if not found:
-                con.execute("insert into raw.parameters values ('beta', 0.1)")
-        with Lake.open(Path(sys.argv[1]), LakeSettings()) as lake:
-            print("ready", flush=True)
-            sys.stdin.readline()
-            lake.transact("insert", work)
-    """)
-    Lake.create(tmp_path, SETTINGS).close()
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], **pipes) for _ in range(2)]
-    for writer in writers:
-        assert writer.stdout.readline() == "ready\n"
-    for writer in writers:
-        writer.stdin.write("\n")
-        writer.stdin.flush()
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
-    with Lake.open(tmp_path, SETTINGS, read_only=True) as lake:
-        assert lake.value("select count(*) from raw.parameters") == 1

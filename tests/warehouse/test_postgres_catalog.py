@@ -42,3 +42,38 @@ def test_four_processes_write_at_once(settings: LakeSettings, tmp_path: Path) ->
     with Lake.open(tmp_path, settings, read_only=True) as lake:
         assert lake.value("select count(distinct name) from raw.parameters") == 40
         assert lake.value("select count(*) from mart.pair_diagnostics") == 0
+
+
+def test_two_transactions_that_claim_do_not_both_insert_what_neither_found(
+    settings: LakeSettings, tmp_path: Path
+) -> None:
+    """Appends alone do not conflict, so each would insert the row that the other has not committed yet."""
+    script = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from warehouse.lake import Lake, claim_write
+        from warehouse.settings import LakeSettings
+        def work(con):
+            claim_write(con)
+            found = con.execute("select count(*) from raw.parameters where name = 'claimed'").fetchone()[0]
+            time.sleep(1)
+            if not found:
+                con.execute("insert into raw.parameters values ('claimed', 0.1)")
+        with Lake.open(Path(sys.argv[1]), LakeSettings(catalog=sys.argv[2])) as lake:
+            print("ready", flush=True)
+            sys.stdin.readline()
+            lake.transact("insert", work)
+    """)
+    Lake.create(tmp_path, settings).close()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), settings.catalog], **pipes) for _ in range(2)
+    ]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    with Lake.open(tmp_path, settings, read_only=True) as lake:
+        assert lake.value("select count(*) from raw.parameters where name = 'claimed'") == 1
