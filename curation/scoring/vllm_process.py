@@ -85,6 +85,7 @@ def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) ->
             "quantization": settings.quantization,
             "enable_prefix_caching": True,
             "disable_log_stats": True,
+            "use_tqdm_on_load": False,
             "seed": 0,
             "max_num_seqs": min(_MAX_SEQUENCES, settings.batch_tokens or _MAX_SEQUENCES),
             "tensor_parallel_size": settings.tensor_parallel_size,
