@@ -1,0 +1,29 @@
+"""``winnow doctor`` says what is there, what will score, and how to mend what is missing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from curation.scoring.engines import choose_engine
+from flows import doctor
+from tests.flows.winnow_process import winnow_here
+
+
+def test_it_says_what_is_installed_and_what_will_score() -> None:
+    done = winnow_here("doctor")
+    assert done.returncode == 0, done.stdout
+    lines = {line[:28].removeprefix("ok").strip(): line[28:].strip() for line in done.stdout.splitlines()}
+    assert lines["torch"] == torch.__version__
+    assert lines["duckdb ducklake"] == "installed"
+    assert lines["will score with"] == choose_engine(None)
+
+
+def test_what_is_missing_comes_with_its_mend_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_PACKAGES", ("torch", "a-package-that-is-not-there"))
+    monkeypatch.setattr(doctor, "_EXTENSIONS", ("ducklake", "no_such_extension"))
+    done = winnow_here("doctor")
+    assert done.returncode == 1
+    assert "missing a-package-that-is-not-there not installed" in " ".join(done.stdout.split())
+    assert "To mend a-package-that-is-not-there: pip install --editable ." in done.stdout
+    assert "pip install duckdb-extension-no-such-extension==" in done.stdout
