@@ -12,7 +12,6 @@ On a GPU, ``--shape 1b`` or ``--shape 8b`` makes a Llama of that shape with rand
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import logging
 import os
@@ -31,8 +30,8 @@ from curation.scoring.engines import open_engine
 from curation.scoring.policy import ReferencePolicy, open_policy
 from curation.scoring.settings import ScoringSettings
 from schemas.tokens import EncodedGroup, encode_groups
+from tests.curation.scoring.real_groups import hh_texts
 
-_TURN = "\n\nAssistant:"
 _SHAPES = {
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
            "num_key_value_heads": 8, "vocab_size": 128256},
@@ -176,16 +175,9 @@ def _best(work: Callable[[], Any], repeats: int) -> float:
 
 def _pairs(policy: ReferencePolicy, data: Path, count: int) -> list[EncodedGroup]:
     """The first pairs of HH transcripts that fit, repeated with another first token where the file has too few."""
-    found: list[Any] = []
-    with gzip.open(data, "rt", encoding="utf-8") as stream:
-        for line in stream:
-            row = json.loads(line)
-            (head, chosen), (other, rejected) = (row[key].rsplit(_TURN, 1) for key in ("chosen", "rejected"))
-            if head == other and chosen.strip() and rejected.strip():
-                found.append((_turns(head), [chosen.strip(), rejected.strip()]))
     groups = [
         group
-        for group in encode_groups(policy.tokenizer, found)
+        for group in encode_groups(policy.tokenizer, list(hh_texts(data)))
         if len(group.prompt_ids) + max(map(len, group.response_ids)) < policy.max_length
     ]
     return [
@@ -193,15 +185,6 @@ def _pairs(policy: ReferencePolicy, data: Path, count: int) -> list[EncodedGroup
                      groups[number % len(groups)].response_ids)
         for number in range(count)
     ]  # fmt: skip
-
-
-def _turns(head: str) -> list[dict[str, str]]:
-    messages = []
-    for exchange in head.split("\n\nHuman:")[1:]:
-        human, *answers = exchange.split(_TURN)
-        messages.append({"role": "user", "content": human.strip()})
-        messages += [{"role": "assistant", "content": answer.strip()} for answer in answers]
-    return messages
 
 
 def _random_model(shape: str, tokenizer_from: str, folder: Path) -> Path:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,9 +23,9 @@ TEXTS = tuple[list[dict[str, str]], list[str]]
 _TURN = "\n\nAssistant:"
 
 
-def hh_texts() -> Iterator[TEXTS]:
-    """HH pairs that agree before the last assistant turn and have two answers, as turns."""
-    with gzip.open(shared("data/hh_rlhf/harmless-base-test.jsonl.gz"), "rt", encoding="utf-8") as stream:
+def hh_texts(path: Path | None = None) -> Iterator[TEXTS]:
+    """HH pairs, as turns, that agree before the last assistant turn and have two answers; by default the published."""
+    with gzip.open(path or shared("data/hh_rlhf/harmless-base-test.jsonl.gz"), "rt", encoding="utf-8") as stream:
         for line in stream:
             row = json.loads(line)
             (head, chosen), (other, rejected) = (row[key].rsplit(_TURN, 1) for key in ("chosen", "rejected"))
