@@ -24,10 +24,18 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 def ask(url: str, body: dict[str, Any] | None = None) -> Any:
+    """Ask as Prefect's own client does: the server answers 503 while its SQLite database is busy, and means "again"."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
+    patience = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > patience:
+                raise
+            time.sleep(0.5)
 
 
 @pytest.fixture
