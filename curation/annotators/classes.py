@@ -30,10 +30,12 @@ class Moments:
     covariance: Array
 
     @classmethod
-    def zero(cls, grid: Grid) -> Moments:
-        """Of no pairs."""
-        size = grid.size // 2 + 1
-        return cls(np.zeros(size), np.zeros((size, size)))
+    def of_folded(cls, total: Array, square: Array) -> Moments:
+        """Of pairs without rewards: their folded weights added up, shape (K / 2,), and the products of these."""
+        half = len(total)
+        second = np.diag(np.append(total, 0.0))
+        second[:half, :half] -= square
+        return cls(np.append(total, 0.0), second)
 
     @classmethod
     def of(cls, weights: Array, difference: Array | None, grid: Grid, *, num_pairs: int | None = None) -> Moments:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.annotators import kernels
 from curation.annotators.classes import Moments
 from curation.annotators.confusion import Grid, vote_probabilities
-from curation.annotators.em import Array, Block, VoteMatrix, posterior_of
+from curation.annotators.em import Array, Ballots
 from curation.annotators.ranking import DenseGraph, tilted
+from curation.annotators.votes import NUM_CELLS
 
 
 @dataclass(frozen=True)
@@ -32,45 +34,54 @@ class Expectation:
 
 
 class Classifier:
-    """Posterior of the class of any block of pairs, parameters held fixed."""
+    """Posterior of the class of every pair, parameters held fixed."""
 
-    def __init__(self, parameters: Array, class_prior: Array, graph: DenseGraph, reward: Array, grid: Grid) -> None:
-        self.grid = grid
-        self.log_confusion = np.log(vote_probabilities(parameters, grid)).reshape(-1, grid.size)
-        self.log_prior = np.log(class_prior)
-        self.graph = graph
-        self.tilted = tilted(self.log_prior[None, :], graph.difference(reward), grid)
+    def __init__(
+        self, ballots: Ballots, parameters: Array, class_prior: Array, graph: DenseGraph, reward: Array, grid: Grid
+    ) -> None:
+        self.ballots, self.grid, self.graph = ballots, grid, graph
+        self.table = vote_probabilities(parameters, grid).reshape(-1, grid.size)
+        own_prior = np.exp(tilted(np.log(class_prior)[None, :], graph.difference(reward), grid))
+        self._pairs = (ballots.starts, ballots.cell, self.table, class_prior, graph.pair, own_prior)
 
-    def evidence(self, block: Block) -> tuple[Array, Array]:
-        """Posterior, shape (pairs, K), and log-likelihood, shape (pairs,), of a block's pairs."""
-        log_joint = block.matrix @ self.log_confusion
-        of_graph, in_block = self.graph.within(block.pairs)
-        log_joint += self.log_prior
-        log_joint[in_block] += self.tilted[of_graph] - self.log_prior
-        return posterior_of(log_joint)
-
-    def posterior(self, block: Block) -> Array:
-        """Posterior of a block's pairs, shape (pairs, K)."""
-        return self.evidence(block)[0]
-
-    def expect(self, matrix: VoteMatrix) -> Expectation:
+    def expect(self) -> Expectation:
         """Posteriors of all pairs, added up."""
-        size = self.grid.size
-        counts, classes = np.zeros((matrix.shape[1], size)), np.zeros(size)
-        free, log_likelihood = Moments.zero(self.grid), 0.0
+        size, half = self.grid.size, self.grid.size // 2
         in_graph = np.empty((len(self.graph.pair), size))
 
-        def work(block: Block) -> tuple[Array, Array, Moments, float]:
-            posterior, evidence = self.evidence(block)
-            of_graph, in_block = self.graph.within(block.pairs)
-            in_graph[of_graph] = posterior[in_block]
-            without = np.delete(posterior, in_block, axis=0) if len(in_block) > 0 else posterior
-            moments = Moments.of(without, None, self.grid)
-            return block.counts(posterior), posterior.sum(axis=0), moments, float(evidence.sum())
+        def work(first: int, last: int) -> tuple[Array, Array, Array, Array, float]:
+            counts, classes = np.zeros(self.table.shape), np.zeros(size)
+            mean, square = np.zeros(half), np.zeros((half, half))
+            evidence = kernels.expect(
+                first, last, *self._pairs, self.grid.mirror, counts, classes, mean, square, in_graph
+            )
+            return counts, classes, mean, square, evidence
 
-        for block_counts, block_classes, moments, evidence in matrix.map(work):
-            counts += block_counts
-            classes += block_classes
-            free = free.plus(moments)
+        counts, classes = np.zeros(self.table.shape), np.zeros(size)
+        mean, square, log_likelihood = np.zeros(half), np.zeros((half, half)), 0.0
+        for *parts, evidence in self.ballots.map(work):
+            for total, part in zip((counts, classes, mean, square), parts, strict=True):
+                total += part
             log_likelihood += evidence
-        return Expectation(counts, classes, free, in_graph, log_likelihood)
+        return Expectation(counts, classes, Moments.of_folded(mean, square), in_graph, log_likelihood)
+
+    def summarise(self, weights: Array) -> Array:
+        """Posterior of every pair times ``weights`` of shape (K, M); shape (P, M)."""
+        result = np.empty((self.ballots.num_pairs, weights.shape[1]))
+        list(self.ballots.map(lambda first, last: kernels.summarise(first, last, *self._pairs, weights, result)))
+        return result
+
+    def squared_scores(self, scores: Array) -> Array:
+        """Sums over votes of products of the score's mean over classes, shape (A, 3, 3), the upper half of each.
+
+        Args:
+            scores: of each cell and class by (theta, beta, tau), shape (9 A, 3, K).
+        """
+        shape = (len(self.table) // NUM_CELLS, 3, 3)
+
+        def work(first: int, last: int) -> Array:
+            part = np.zeros(shape)
+            kernels.square_scores(first, last, *self._pairs, scores, NUM_CELLS, part)
+            return part
+
+        return sum(self.ballots.map(work), np.zeros(shape))

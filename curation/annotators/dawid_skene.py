@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from curation.annotators.em import Array, Block, VoteMatrix, posterior_of
+from curation.annotators import kernels
+from curation.annotators.em import Array, Ballots
 
 _FLOOR = 1e-10  # crowd-kit's, so that a count of zero has a logarithm
 
@@ -56,44 +56,64 @@ def dawid_skene(
         max_iterations: most rounds of EM.
         tolerance: stop when the log-likelihood grows by less than this a vote.
     """
-    num_annotators = int(annotator.max()) + 1
-    cell = annotator.astype(np.int64) * num_classes + vote
-    shape = (int(task.max()) + 1, num_annotators * num_classes)
-    matrix = VoteMatrix(sparse.csr_array((np.ones(len(task)), (task, cell)), shape=shape))
-    tally = np.bincount(task.astype(np.int64) * num_classes + vote, minlength=shape[0] * num_classes)
-    posterior: Array = tally.reshape(-1, num_classes).astype(np.float64)
-    posterior /= posterior.sum(axis=1, keepdims=True)
-    is_used = np.bincount(cell, minlength=shape[1]).reshape(num_annotators, num_classes) > 0
-    log_likelihood, prior, num_iterations = -np.inf, posterior.mean(axis=0), 0
-    confusion = _confusion(_counts(matrix, posterior), is_used, prior_votes)
-    while num_iterations < max_iterations:
+    num_annotators, num_tasks = int(annotator.max()) + 1, int(task.max()) + 1
+    sequence = np.argsort(task, kind="stable")
+    task = task[sequence].astype(np.int64)
+    cell = (annotator.astype(np.int32) * num_classes + vote)[sequence].astype(np.int32)
+    ballots = Ballots.of(task, cell, num_pairs=num_tasks, num_cells=num_annotators * num_classes)
+    tally = np.bincount(task * num_classes + vote[sequence], minlength=num_tasks * num_classes)
+    share = tally.reshape(-1, num_classes) / np.diff(ballots.starts)[:, None]
+    shape = (ballots.num_cells, num_classes)
+    counts: Array = np.stack(
+        [np.bincount(cell, share[task, k], minlength=shape[0]) for k in range(num_classes)], axis=1
+    )
+    is_used = np.bincount(cell, minlength=shape[0]).reshape(num_annotators, num_classes) > 0
+    log_likelihood, prior, num_iterations = -np.inf, share.mean(axis=0), 0
+    confusion = _confusion(counts, is_used, prior_votes)
+    while True:
         num_iterations += 1
-        evidence = _classify(matrix, np.log(confusion).reshape(-1, num_classes), prior, posterior)
-        prior = posterior.mean(axis=0)
-        confusion = _confusion(_counts(matrix, posterior), is_used, prior_votes)
+        table = confusion.reshape(shape), np.maximum(prior, _FLOOR)
+        counts, classes, evidence = _expect(ballots, *table)
+        prior = classes / num_tasks
+        confusion = _confusion(counts, is_used, prior_votes)
         previous, log_likelihood = log_likelihood, evidence
-        if log_likelihood - previous < tolerance * len(task):
+        if num_iterations >= max_iterations or log_likelihood - previous < tolerance * len(task):
             break
-    return DawidSkene(posterior, prior, confusion, log_likelihood, num_iterations)
+    return DawidSkene(_posterior(ballots, *table), prior, confusion, log_likelihood, num_iterations)
 
 
-def _classify(matrix: VoteMatrix, log_confusion: Array, prior: Array, posterior: Array) -> float:
-    """E-step: writes the posterior of every task and returns the log-likelihood."""
-    log_prior = np.log(np.maximum(prior, _FLOOR))
-
-    def work(block: Block) -> float:
-        posterior[block.pairs], evidence = posterior_of(block.matrix @ log_confusion + log_prior)
-        return float(evidence.sum())
-
-    return sum(matrix.map(work))
+_NO_PAIR = np.empty(0, dtype=np.int64)
 
 
-def _counts(matrix: VoteMatrix, posterior: Array) -> Array:
-    """Expected votes of each cell and class, shape (cells, K)."""
-    total = np.zeros((matrix.shape[1], posterior.shape[1]))
-    for part in matrix.map(lambda block: block.counts(posterior[block.pairs])):
-        total += part
-    return total
+def _expect(ballots: Ballots, table: Array, prior: Array) -> tuple[Array, Array, float]:
+    """Expected votes of each cell and class, shape (C, K), expected tasks of each class, and the log-likelihood."""
+    size = len(prior)
+    nothing = np.empty((0, size))
+
+    def work(first: int, last: int) -> tuple[Array, Array, float]:
+        counts, classes = np.zeros(table.shape), np.zeros(size)
+        left_out = _NO_PAIR, np.empty(0), np.empty((0, 0)), nothing
+        own = _NO_PAIR, nothing
+        evidence = kernels.expect(
+            first, last, ballots.starts, ballots.cell, table, prior, *own, left_out[0], counts, classes, *left_out[1:]
+        )
+        return counts, classes, evidence
+
+    counts, classes, log_likelihood = np.zeros(table.shape), np.zeros(size), 0.0
+    for more_counts, more_classes, evidence in ballots.map(work):
+        counts += more_counts
+        classes += more_classes
+        log_likelihood += evidence
+    return counts, classes, log_likelihood
+
+
+def _posterior(ballots: Ballots, table: Array, prior: Array) -> Array:
+    """Posterior of every task, shape (tasks, K)."""
+    size = len(prior)
+    result = np.empty((ballots.num_pairs, size))
+    votes = ballots.starts, ballots.cell, table, prior, _NO_PAIR, np.empty((0, size))
+    list(ballots.map(lambda first, last: kernels.summarise(first, last, *votes, np.eye(size), result)))
+    return result
 
 
 def _confusion(counts: Array, is_used: NDArray[np.bool_], prior_votes: float) -> Array:

@@ -1,8 +1,6 @@
-"""The E-step: which latent class each pair is of, block of pairs by block, without ever holding all posteriors.
+"""Votes as the compiled loops read them, and how the loops run: chunk of pairs by chunk, on all cores.
 
-With the votes as a sparse matrix X (pairs x cells), log-likelihoods are ``X @ log_confusion`` and expected counts are
-``X.T @ posterior``: one sparse product each. Blocks run in parallel and are added in a fixed order, so results do not
-depend on the number of threads.
+Chunks depend on the votes alone and are added in their order, so results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -15,65 +13,50 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
 
-_BLOCK_PAIRS = 65_536
+_CHUNK_VOTES = 65_536
+_MOST_CHUNKS = 32
 
 
 @dataclass(frozen=True)
-class Block:
-    """Some consecutive pairs.
+class Ballots:
+    """Votes sorted by pair.
 
     Attributes:
-        pairs: their indices.
-        matrix: their votes, shape (pairs, cells).
+        starts: where each pair's votes begin, shape (P + 1,).
+        cell: row of each vote in a table of probabilities, shape (N,).
+        num_cells: C, rows of that table.
     """
 
-    pairs: slice
-    matrix: sparse.csr_array
+    starts: NDArray[np.int64]
+    cell: NDArray[np.int32]
+    num_cells: int
 
-    def counts(self, posterior: Array) -> Array:
-        """Expected votes of each cell and class, shape (cells, K)."""
-        product: Array = self.matrix.T @ posterior
-        return product
+    @classmethod
+    def of(cls, pair: NDArray[np.integer], cell: NDArray[np.int32], *, num_pairs: int, num_cells: int) -> Ballots:
+        """Ballots of votes whose ``pair`` ascends."""
+        starts = np.zeros(num_pairs + 1, dtype=np.int64)
+        np.cumsum(np.bincount(pair, minlength=num_pairs), out=starts[1:])
+        return cls(starts, cell, num_cells)
 
+    @property
+    def num_pairs(self) -> int:
+        """P."""
+        return len(self.starts) - 1
 
-class VoteMatrix:
-    """Who voted how on which pair, in blocks of pairs."""
-
-    def __init__(self, matrix: sparse.csr_array) -> None:
-        self.shape = matrix.shape
-        self.blocks = [
-            Block(slice(start, min(start + _BLOCK_PAIRS, matrix.shape[0])), matrix[start : start + _BLOCK_PAIRS])
-            for start in range(0, matrix.shape[0], _BLOCK_PAIRS)
-        ]
-
-    def map(self, work: Callable[[Block], T]) -> Iterator[T]:
-        """Results of ``work`` in the order of the blocks; a few blocks are in work at once."""
+    def map(self, work: Callable[[int, int], T]) -> Iterator[T]:
+        """Results of ``work(first pair, last pair)`` for every chunk, in their order; as many at once as cores."""
+        num_chunks = min(max(len(self.cell) // _CHUNK_VOTES, 1), _MOST_CHUNKS)
+        votes = np.linspace(0, len(self.cell), num_chunks + 1)[1:-1]
+        ends = [0, *np.searchsorted(self.starts, votes).tolist(), self.num_pairs]
         num_threads = cpu_count() or 1
-        if len(self.blocks) == 1 or num_threads == 1:
-            yield from map(work, self.blocks)
+        if num_chunks == 1 or num_threads == 1:
+            yield from map(work, ends[:-1], ends[1:])
             return
         with ThreadPoolExecutor(max_workers=num_threads) as pool:
-            for start in range(0, len(self.blocks), 2 * num_threads):
-                yield from pool.map(work, self.blocks[start : start + 2 * num_threads])
-
-
-def posterior_of(log_joint: Array) -> tuple[Array, Array]:
-    """Class probabilities and log-likelihood of each pair; overwrites its argument.
-
-    Args:
-        log_joint: log P(votes, class), shape (P, K).
-
-    Returns:
-        Posterior, shape (P, K), rows sum to 1; log P(votes), shape (P,).
-    """
-    top = log_joint.max(axis=1, keepdims=True)
-    log_joint -= top
-    posterior = np.exp(log_joint, out=log_joint)
-    total = posterior.sum(axis=1, keepdims=True)
-    posterior /= total
-    return posterior, (np.log(total) + top)[:, 0]
+            for start in range(0, num_chunks, 2 * num_threads):
+                stop = min(start + 2 * num_threads, num_chunks)
+                yield from pool.map(work, ends[start:stop], ends[start + 1 : stop + 1])

@@ -23,8 +23,7 @@ _Z95 = 1.959963984540054
 def pair_estimates(model: AnnotatorModel) -> pl.DataFrame:
     """Consensus of every pair: the columns of ``raw.pair_estimates`` but ``is_taste_split`` and ``run_id``."""
     votes = model.votes
-    drawn_votes, is_low_class = population_votes(model).T, model.grid.strength > 0
-    summary = model.of_pairs(lambda q: np.column_stack((q @ drawn_votes, q[:, is_low_class].sum(axis=1))))
+    summary = model.classifier().summarise(np.column_stack((population_votes(model).T, model.grid.strength > 0)))
     drawn = summary[:, :3]
     p_low = drawn[:, LOW] / (drawn[:, LOW] + drawn[:, HIGH])
     low_is_better = summary[:, 3]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
+from curation.annotators.classify import Classifier
 from curation.annotators.confusion import Grid, gradient_and_information, score_table
-from curation.annotators.em import Array, Block, VoteMatrix
+from curation.annotators.em import Array
 from curation.annotators.votes import NUM_CELLS
 
 _UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 
-def observed_information(
-    parameters: Array, matrix: VoteMatrix, classify: Callable[[Block], Array], counts: Array, grid: Grid
-) -> tuple[Array, Array]:
+def observed_information(parameters: Array, classifier: Classifier, counts: Array, grid: Grid) -> tuple[Array, Array]:
     """Observed and complete-data information of each annotator's (theta, beta, tau), all else held fixed.
 
     The observed one is the complete-data information less the variance of the score over the pair's unknown class
@@ -24,31 +21,20 @@ def observed_information(
 
     Args:
         parameters: shape (A, 3).
-        matrix: the votes.
-        classify: posterior of a block's pairs, shape (pairs, K).
+        classifier: of all pairs under these parameters.
         counts: expected votes of each cell and class, shape (9 A, K).
         grid: latent classes.
 
     Returns:
         Each of shape (A, 3, 3).
     """
-    num_annotators = len(parameters)
     _, complete = gradient_and_information(parameters, counts, grid)
-    scores = [np.ascontiguousarray(table) for table in np.moveaxis(score_table(parameters, grid), 1, 0)]
-
-    def squared_means(block: Block) -> Array:
-        """Sums over votes of products of the score's mean over classes, shape (6, A)."""
-        row = np.repeat(np.arange(block.matrix.shape[0]), np.diff(block.matrix.indptr))
-        believed, cell = classify(block)[row], block.matrix.indices
-        means = [np.einsum("nk,nk->n", believed, table[cell]) for table in scores]
-        annotator, weight = cell // NUM_CELLS, block.matrix.data
-        return np.stack([np.bincount(annotator, weight * means[i] * means[j], num_annotators) for i, j in _UPPER])
-
-    known = sum(matrix.map(squared_means), np.zeros((len(_UPPER), num_annotators)))
+    scores = score_table(parameters, grid)
+    known = classifier.squared_scores(scores)
     observed = complete.copy()
-    for (i, j), part in zip(_UPPER, known, strict=True):
-        squares = np.einsum("ck,ck,ck->c", counts, scores[i], scores[j])
-        variance = squares.reshape(num_annotators, NUM_CELLS).sum(axis=1) - part
+    for i, j in _UPPER:
+        squares = np.einsum("ck,ck,ck->c", counts, scores[:, i], scores[:, j])
+        variance = squares.reshape(len(parameters), NUM_CELLS).sum(axis=1) - known[:, i, j]
         observed[:, i, j] -= variance
         if i != j:
             observed[:, j, i] -= variance

@@ -7,16 +7,14 @@ graph is dense (:mod:`curation.annotators.ranking`). Fitted by EM with Newton st
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 
 from curation.annotators.classes import Moments, class_step
 from curation.annotators.classify import Classifier, Expectation
 from curation.annotators.confusion import NO_TIES, TAU, THETA, Grid, NormalPrior, newton_step, vote_probabilities
-from curation.annotators.em import Array, VoteMatrix
+from curation.annotators.em import Array
 from curation.annotators.information import observed_information
 from curation.annotators.ranking import DenseGraph, tilted
 from curation.annotators.votes import TIE, Votes
@@ -73,11 +71,6 @@ class AnnotatorModel:
     history: list[float] = field(default_factory=list)
     is_converged: bool = False
 
-    @cached_property
-    def matrix(self) -> VoteMatrix:
-        """The votes, in blocks of pairs."""
-        return VoteMatrix(self.votes.matrix)
-
     @property
     def log_likelihood(self) -> float:
         """Of all votes, nats."""
@@ -85,12 +78,7 @@ class AnnotatorModel:
 
     def classifier(self) -> Classifier:
         """Posteriors of pairs under the present parameters."""
-        return Classifier(self.parameters, self.class_prior, self.graph, self.reward, self.grid)
-
-    def of_pairs(self, summarise: Callable[[Array], Array]) -> Array:
-        """A summary of every pair's posterior, shape (P, ...), block by block so that not all are held at once."""
-        classifier = self.classifier()
-        return np.concatenate(list(self.matrix.map(lambda block: summarise(classifier.posterior(block)))))
+        return Classifier(self.votes.ballots, self.parameters, self.class_prior, self.graph, self.reward, self.grid)
 
 
 def fit(votes: Votes, settings: AnnotatorSettings | None = None) -> AnnotatorModel:
@@ -104,15 +92,16 @@ def fit(votes: Votes, settings: AnnotatorSettings | None = None) -> AnnotatorMod
     model = _start(votes, settings)
     if votes.num_votes > 2 * settings.sample_votes:
         every = votes.num_votes // settings.sample_votes
-        _take_over(model, fit(votes.every(every), settings.model_copy(update={"min_degree": np.inf})))
-    believed = model.classifier().expect(model.matrix)
+        sample = votes.of_pairs(np.arange(0, votes.num_pairs, every))  # identifiers are hashes, so it is a random one
+        _take_over(model, fit(sample, settings.model_copy(update={"min_degree": np.inf})))
+    believed = model.classifier().expect()
     model.history.append(believed.log_likelihood)
     for round_number in range(1, settings.max_rounds + 1):
         _maximise(model, believed, settings, is_scale_moved=round_number % 2 == 0)
-        believed = model.classifier().expect(model.matrix)
+        believed = model.classifier().expect()
         model.history.append(believed.log_likelihood)
         if round_number % settings.rounds_per_update == 0:
-            settled = _update_variances(model, believed.counts)
+            settled = _update_variances(model, believed)
             gain = model.history[-1] - model.history[-1 - settings.rounds_per_update]
             if settled and abs(gain) < settings.tolerance * votes.num_votes:
                 model.is_converged = True
@@ -181,13 +170,13 @@ def _prior_in_graph(model: AnnotatorModel) -> Array:
     return np.exp(tilted(np.log(model.class_prior)[None, :], model.graph.difference(model.reward), model.grid))
 
 
-def _update_variances(model: AnnotatorModel, counts: Array) -> bool:
+def _update_variances(model: AnnotatorModel, believed: Expectation) -> bool:
     """Empirical Bayes: D. MacKay's fixed point (Neural Computation 4, 1992). Returns whether the variances settled.
 
     A prior's variance is the estimates' squares over the number of them that the votes determine; its mean is what the
     votes say on average.
     """
-    model.covariance = covariance = _covariance(model, counts)
+    model.covariance = covariance = _covariance(model, believed.counts)
     mean, old = model.population.mean.copy(), model.population.variance
     number, variance = _HYPERPRIOR
     share = np.clip(1.0 - np.diagonal(covariance, axis1=1, axis2=2) / old, 0.0, 1.0)
@@ -203,17 +192,11 @@ def _update_variances(model: AnnotatorModel, counts: Array) -> bool:
     model.population = replace(model.population, mean=mean, variance=new)
     change = float(np.abs(new / old - 1.0).max())
     if len(model.graph.pair) > 0:
-        change = max(change, _update_reward_variance(model))
+        change = max(change, _update_reward_variance(model, believed.in_graph))
     return change < _SETTLED
 
 
-def _update_reward_variance(model: AnnotatorModel) -> float:
-    classifier = model.classifier()
-    in_graph = np.empty((len(model.graph.pair), model.grid.size))
-    for block in model.matrix.blocks:
-        of_graph, in_block = model.graph.within(block.pairs)
-        if len(in_block) > 0:
-            in_graph[of_graph] = classifier.posterior(block)[in_block]
+def _update_reward_variance(model: AnnotatorModel, in_graph: Array) -> float:
     prior = _prior_in_graph(model)
     _, diagonal = model.graph.newton_step(model.reward, model.reward_variance, in_graph, prior, model.grid)
     model.num_rewards = float(np.clip(1.0 - 1.0 / (diagonal * model.reward_variance), 0.0, 1.0).sum())
@@ -226,8 +209,7 @@ def _update_reward_variance(model: AnnotatorModel) -> float:
 
 def _covariance(model: AnnotatorModel, counts: Array) -> Array:
     """Covariance of each annotator's parameters, shape (A, 3, 3); notes which share of the information is missing."""
-    classify = model.classifier().posterior
-    observed, complete = observed_information(model.parameters, model.matrix, classify, counts, model.grid)
+    observed, complete = observed_information(model.parameters, model.classifier(), counts, model.grid)
     whole = np.diagonal(complete, axis1=1, axis2=2)
     lost = 1.0 - np.diagonal(observed, axis1=1, axis2=2) / np.maximum(whole, 1e-300)
     model.missing = np.clip(lost, 0.0, _MOST_MISSING)
@@ -248,5 +230,5 @@ def population_votes(model: AnnotatorModel) -> Array:
 def predict(model: AnnotatorModel, votes: Votes) -> Array:
     """P(low, high, tie) of further votes on the same pairs by the same annotators, shape (N, 3)."""
     table = vote_probabilities(model.parameters, model.grid)
-    posterior = model.of_pairs(lambda posterior: posterior)
+    posterior = model.classifier().summarise(np.eye(model.grid.size))
     return np.einsum("nk,nvk->nv", posterior[votes.pair], table[votes.annotator, votes.order])

@@ -58,11 +58,6 @@ class DenseGraph:
         """R."""
         return len(self.response_ids)
 
-    def within(self, pairs: slice) -> tuple[slice, NDArray[np.int64]]:
-        """Which of the graph's pairs lie in a range of all pairs, and where in that range they stand."""
-        first, last = np.searchsorted(self.pair, (pairs.start, pairs.stop))
-        return slice(int(first), int(last)), self.pair[first:last] - pairs.start
-
     def difference(self, reward: Array) -> Array:
         """x_low - x_high of each pair, shape (E,)."""
         return reward[self.low] - reward[self.high]

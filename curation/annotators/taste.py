@@ -9,13 +9,15 @@ that opposes the others on *every* pair cannot be told from adversaries by votes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from curation.annotators import kernels
 from curation.annotators.confusion import THETA, newton_step, vote_probabilities
-from curation.annotators.em import Array, posterior_of
+from curation.annotators.em import Array
 from curation.annotators.model import AnnotatorModel
 from curation.annotators.votes import NUM_CELLS, TIE, Votes
 
@@ -56,34 +58,35 @@ class TasteSplit:
 def taste_splits(model: AnnotatorModel) -> TasteSplit:
     """Test the votes of a fitted model for a split between two groups of its annotators."""
     votes = model.votes
-    num_votes = votes.tally.sum(axis=1)
-    is_tested = num_votes >= LEAST_VOTES
-    nothing = np.zeros(votes.num_pairs, dtype=bool)
+    is_tested = votes.tally.sum(axis=1) >= LEAST_VOTES
+    is_split = np.zeros(votes.num_pairs, dtype=bool)
     group = np.zeros(votes.num_annotators, dtype=np.int8)
     if not is_tested.any():
-        return TasteSplit(nothing, is_tested, group, np.nan, np.nan)
-    held_out = _one_of_each(votes, is_tested)
-    training, unseen = votes.take(~held_out & is_tested[votes.pair]), votes.take(held_out)
+        return TasteSplit(is_split, is_tested, group, np.nan, np.nan)
+    tested = votes.of_pairs(np.flatnonzero(is_tested))
+    unseen = _one_of_each(tested)
+    is_unseen = np.zeros(tested.num_votes, dtype=bool)
+    is_unseen[unseen] = True
+    training, cell = tested.take(~is_unseen), tested.cell[unseen]
     one, two = _Mixture(training, model), _Mixture(training, model)
     one.fit(num_groups=1)
     two.fit(num_groups=2)
-    gains = two.log_likelihood(unseen) - one.log_likelihood(unseen)
+    gains = two.judge(cell)[0] - one.judge(cell)[0]
     gain, error = float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
     if not gain > _Z * error:
-        return TasteSplit(nothing, is_tested, group, gain, error)
-    whole = _Mixture(votes.take(is_tested[votes.pair]), model)
+        return TasteSplit(is_split, is_tested, group, gain, error)
+    whole = _Mixture(tested, model)
     whole.fit(num_groups=2)
-    return TasteSplit(whole.splits() & is_tested, is_tested, whole.group, gain, error)
+    is_split[is_tested] = whole.splits(cell)
+    return TasteSplit(is_split, is_tested, whole.group, gain, error)
 
 
-def _one_of_each(votes: Votes, is_tested: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """One vote of every tested pair, which one by the pair's number so that all places are held out alike."""
-    num = np.bincount(votes.pair, minlength=votes.num_pairs)
-    start = np.cumsum(num) - num
-    pairs = np.flatnonzero(is_tested)
-    is_held_out = np.zeros(votes.num_votes, dtype=bool)
-    is_held_out[start[pairs] + (pairs * 2_654_435_761 >> 7) % num[pairs]] = True
-    return is_held_out
+def _one_of_each(votes: Votes) -> NDArray[np.int64]:
+    """Index of one vote of every pair, by the pair's number so that all places are held out alike; shape (P,)."""
+    start = votes.ballots.starts
+    pairs = np.arange(votes.num_pairs)
+    chosen: NDArray[np.int64] = start[:-1] + (pairs * 2_654_435_761 >> 7) % np.diff(start)
+    return chosen
 
 
 class _Mixture:
@@ -91,16 +94,14 @@ class _Mixture:
 
     def __init__(self, votes: Votes, model: AnnotatorModel) -> None:
         self.votes, self.grid, self.population = votes, model.grid, model.population
-        self.parameters = model.parameters
-        self.log_prior = np.log(model.class_prior)
-        self.matrix = votes.matrix
+        self.parameters, self.class_prior = model.parameters, model.class_prior
         self.group = np.zeros(votes.num_annotators, dtype=np.int8)
         self.share = 0.1
 
     @property
-    def log_confusion(self) -> Array:
-        """Log P(vote | class) of each cell, shape (9 A, K)."""
-        return np.log(vote_probabilities(self.parameters, self.grid)).reshape(-1, self.grid.size)
+    def table(self) -> Array:
+        """P(vote | class) of each cell, shape (9 A, K)."""
+        return vote_probabilities(self.parameters, self.grid).reshape(-1, self.grid.size)
 
     def fit(self, *, num_groups: int) -> None:
         """Alternate between the pairs' classes, the annotators' groups and what each annotator is like."""
@@ -111,13 +112,13 @@ class _Mixture:
             self.parameters = self.parameters.copy()
             self.parameters[:, THETA] = np.maximum(self.parameters[:, THETA], self.population.mean[THETA])
         else:
-            self.share = 1e-12
+            self.share = 0.0
         for _ in range(_ROUNDS):
-            first, second, split = self._posteriors()
-            in_first, in_second = self.matrix.T @ first, self.matrix.T @ second
+            table = self.table
+            in_first, in_second, num_opposed = self._expect(table)
             if num_groups == 2:
-                self.share = float(np.clip(split.mean(), 1e-4, 0.5))
-                gain = ((in_second - in_first) * self.log_confusion).sum(axis=1).reshape(-1, NUM_CELLS).sum(axis=1)
+                self.share = float(np.clip(num_opposed / self.votes.num_pairs, 1e-4, 0.5))
+                gain = ((in_second - in_first) * np.log(table)).sum(axis=1).reshape(-1, NUM_CELLS).sum(axis=1)
                 self.group = (gain > 0).astype(np.int8)
             counts = np.where(np.repeat(self.group == 1, NUM_CELLS)[:, None], in_second, in_first)
             missing = np.zeros((len(self.parameters), 3))
@@ -125,49 +126,63 @@ class _Mixture:
 
     def _first_direction(self) -> Array:
         """Leading eigenvector of annotators' products of residuals (vote less expected), off the diagonal."""
-        posterior, _ = posterior_of(self.matrix @ self.log_confusion + self.log_prior)
-        table = np.exp(self.log_confusion)
-        cells = np.arange(len(table)).reshape(-1, 3)
-        lean = (table[cells[:, 0]] - table[cells[:, 1]])[self.votes.cell // 3]
-        expected = np.einsum("nk,nk->n", posterior[self.votes.pair], lean)
-        residual = np.where(self.votes.vote == TIE, 0.0, 1.0 - 2.0 * self.votes.vote) - expected
-        shape = (self.votes.num_annotators, self.votes.num_pairs)
-        products = sparse.csr_array((residual, (self.votes.annotator, self.votes.pair)), shape=shape)
-        own = np.asarray(products.multiply(products).sum(axis=1)).ravel()
+        votes, table = self.votes, self.table
+        by_order = table.reshape(-1, 3, self.grid.size)
+        lean = np.repeat(by_order[:, 0] - by_order[:, 1], 3, axis=0)
+        expected = np.empty(votes.num_votes)
+        ballots = votes.ballots
+        known = ballots.starts, ballots.cell, table, self.class_prior, lean, expected
+        list(ballots.map(lambda first, last: kernels.expected_values(first, last, *known)))
+        residual = np.where(votes.vote == TIE, 0.0, 1.0 - 2.0 * votes.vote) - expected
+        shape = (votes.num_annotators, votes.num_pairs)
+        products = sparse.csc_array((residual, votes.annotator, ballots.starts), shape=shape)
+        products.sum_duplicates()
+        by_annotator = products.tocsr()
+        own: Array = np.asarray(products.multiply(products).sum(axis=1)).ravel()
         direction = np.cos(np.arange(shape[0]) * 2.4)
         for _ in range(_POWER_ROUNDS):
             # shifted by the diagonal, so that all eigenvalues are of one sign and the largest one is found
-            direction = products @ (products.T @ direction) - 0.5 * own * direction
+            direction = by_annotator @ (products.T @ direction) - 0.5 * own * direction
             direction /= max(float(np.linalg.norm(direction)), 1e-300)
         return direction
 
-    def _log_joint(self) -> tuple[Array, Array]:
-        """Log P(votes of group 0 | class) and of group 1, each of shape (P, K)."""
-        in_second, log_confusion = np.repeat(self.group == 1, NUM_CELLS)[:, None], self.log_confusion
-        first = self.matrix @ np.where(in_second, 0.0, log_confusion)
-        return first, self.matrix @ np.where(in_second, log_confusion, 0.0)
+    def _known(self, table: Array) -> tuple[Any, ...]:
+        """What the compiled loops over two groups read."""
+        ballots, mirror = self.votes.ballots, self.grid.mirror
+        return ballots.starts, ballots.cell, table, self.group == 1, NUM_CELLS, self.class_prior, mirror, self.share
 
-    def _posteriors(self) -> tuple[Array, Array, Array]:
-        """Class as each group sees it, shape (P, K) each, and probability that the groups oppose, shape (P,)."""
-        first, second = self._log_joint()
-        same = first + second + self.log_prior + np.log1p(-self.share)
-        opposed = first + second[:, self.grid.mirror] + self.log_prior + np.log(self.share)
-        joint, _ = posterior_of(np.concatenate((same, opposed), axis=1))
-        size = self.grid.size
-        same, opposed = joint[:, :size], joint[:, size:]
-        return same + opposed, same + opposed[:, self.grid.mirror], opposed.sum(axis=1)
+    def _expect(self, table: Array) -> tuple[Array, Array, float]:
+        """Expected votes of each cell and class as each group sees them, (9 A, K), and of pairs that are opposed."""
+        known = self._known(table)
 
-    def log_likelihood(self, held_out: Votes) -> Array:
-        """Log-probability of each held-out vote, shape (N,)."""
-        first, second, _ = self._posteriors()
-        likelihood = np.exp(self.log_confusion[held_out.cell])
-        in_second = (self.group[held_out.annotator] == 1)[:, None]
-        believed = np.where(in_second, second[held_out.pair], first[held_out.pair])
-        return np.log((believed * likelihood).sum(axis=1))
+        def work(first: int, last: int) -> tuple[Array, Array, float]:
+            in_first, in_second = np.zeros(table.shape), np.zeros(table.shape)
+            return in_first, in_second, kernels.expect_two(first, last, *known, in_first, in_second)
 
-    def splits(self) -> NDArray[np.bool_]:
+        in_first, in_second, num_opposed = np.zeros(table.shape), np.zeros(table.shape), 0.0
+        for more_first, more_second, more_opposed in self.votes.ballots.map(work):
+            in_first += more_first
+            in_second += more_second
+            num_opposed += more_opposed
+        return in_first, in_second, num_opposed
+
+    def judge(self, unseen: NDArray[np.int32]) -> tuple[Array, Array]:
+        """Log-probability of one more vote of each pair, and that the groups oppose on it, each of shape (P,).
+
+        Args:
+            unseen: cell of that vote, shape (P,).
+        """
+        log_unseen, opposed = np.empty(len(unseen)), np.empty(len(unseen))
+        known = self._known(self.table)
+        for _ in self.votes.ballots.map(
+            lambda first, last: kernels.judge_two(first, last, *known, unseen, log_unseen, opposed)
+        ):
+            pass
+        return log_unseen, opposed
+
+    def splits(self, unseen: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Pairs on which the groups surely oppose, with a strict majority of two or more votes in each."""
-        _, _, split = self._posteriors()
+        _, split = self.judge(unseen)
         sign = np.array([1, -1, 0])[self.votes.vote]
         in_second = self.group[self.votes.annotator] == 1
         leads = [

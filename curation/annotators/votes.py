@@ -1,4 +1,4 @@
-"""Judgments as arrays: pairs, annotators and votes become integers, and one sparse matrix holds who said what.
+"""Judgments as arrays: pairs, annotators and votes become integers.
 
 A pair's *canonical* order is by response id: ``low`` and ``high``. A vote is stored canonically, together with the
 display order in which it was given, so that position bias can be told from preference.
@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import sparse
+
+from curation.annotators.em import Ballots
 
 LOW, HIGH, TIE = 0, 1, 2
 """Codes of a canonical vote: for the lower response id, for the higher one, for neither."""
@@ -118,13 +119,10 @@ class Votes:
         return (self.annotator * NUM_CELLS + self.order * NUM_VOTES + self.vote).astype(np.int32)
 
     @cached_property
-    def matrix(self) -> sparse.csr_array:
-        """How often each cell voted on each pair, shape (P, 9 A)."""
-        starts = np.concatenate(([0], np.cumsum(np.bincount(self.pair, minlength=self.num_pairs))))
-        shape = (self.num_pairs, self.num_annotators * NUM_CELLS)
-        matrix = sparse.csr_array((np.ones(self.num_votes), self.cell, starts), shape=shape)
-        matrix.sum_duplicates()
-        return matrix
+    def ballots(self) -> Ballots:
+        """The votes as the compiled loops read them."""
+        num_cells = self.num_annotators * NUM_CELLS
+        return Ballots.of(self.pair, self.cell, num_pairs=self.num_pairs, num_cells=num_cells)
 
     @cached_property
     def tally(self) -> NDArray[np.int32]:
@@ -139,16 +137,18 @@ class Votes:
         is_new[1:] = (self.pair[1:] != self.pair[:-1]) | (self.annotator[1:] != self.annotator[:-1])
         return np.bincount(self.pair[is_new], minlength=self.num_pairs).astype(np.int32)
 
-    def every(self, step: int) -> Votes:
-        """The votes of every ``step``-th pair; pair identifiers are hashes, so that is a random sample."""
-        keep = self.pair % step == 0
-        chosen = np.arange(0, self.num_pairs, step)
+    def of_pairs(self, chosen: NDArray[np.integer]) -> Votes:
+        """The votes of some pairs, which are numbered anew; ``chosen`` ascends."""
+        number = np.full(self.num_pairs, -1, dtype=np.int32)
+        number[chosen] = np.arange(len(chosen), dtype=np.int32)
+        pair = number[self.pair]
+        keep = pair >= 0
         return Votes(
             self.pair_ids.gather(chosen),
             self.low_ids.gather(chosen),
             self.high_ids.gather(chosen),
             self.annotator_ids,
-            self.pair[keep] // np.int32(step),
+            pair[keep],
             self.annotator[keep],
             self.vote[keep],
             self.order[keep],

@@ -1,0 +1,247 @@
+"""The loops over pairs and votes, compiled: nothing as long as the votes is ever made but their own codes.
+
+A pair's posterior over K classes is the product of its prior and of one row of probabilities a vote; it is scaled back
+before it can underflow, so no logarithm and no exponential is taken a class. All kernels read votes that are sorted by
+pair: ``starts`` of shape (P + 1,) says where each pair's votes begin in ``cell``, and a cell is a row of the table of
+probabilities, shape (C, K). They work on the pairs ``first`` to ``last`` and release the interpreter lock.
+
+Where pairs have priors of their own, ``own_pair`` (shape (E,), ascending) names them and ``own_prior`` holds them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+
+_compiled: Any = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+
+_SMALL = 1e-100
+_LARGE = 1e100
+
+
+@_compiled
+def _multiply(joint, starts, cell, probability, pair):  # type: ignore[no-untyped-def]
+    """Multiply ``joint`` by the rows of the pair's votes; returns the logarithm of the scale that was taken out."""
+    log_scale = 0.0
+    size = joint.shape[0]
+    for vote in range(starts[pair], starts[pair + 1]):
+        row = cell[vote]
+        top = 0.0
+        for k in range(size):
+            joint[k] *= probability[row, k]
+            top = max(top, joint[k])
+        if top < _SMALL:
+            for k in range(size):
+                joint[k] *= _LARGE
+            log_scale -= math.log(_LARGE)
+    return log_scale
+
+
+@_compiled
+def _normalise(joint):  # type: ignore[no-untyped-def]
+    """Divide by the sum; returns its logarithm."""
+    total = 0.0
+    for k in range(joint.shape[0]):
+        total += joint[k]
+    scale = 1.0 / total
+    for k in range(joint.shape[0]):
+        joint[k] *= scale
+    return math.log(total)
+
+
+@_compiled
+def expect(  # type: ignore[no-untyped-def]
+    first, last, starts, cell, probability, prior, own_pair, own_prior, mirror, counts, classes, mean, square, own
+):
+    """One E-step; returns the log-likelihood, nats.
+
+    Adds up expected votes in ``counts`` (C, K), expected pairs in ``classes`` (K,), and, of the pairs without a prior
+    of their own, the posterior folded at the mirror in ``mean`` (K / 2,) and its products in ``square`` (K / 2, K / 2);
+    ``mirror`` of length 0 leaves these two out. Writes the posterior of the others to ``own`` (E, K).
+    """
+    size, half = prior.shape[0], mirror.shape[0] // 2
+    joint, folded = np.empty(size), np.empty(half)
+    number = np.searchsorted(own_pair, first)
+    log_likelihood = 0.0
+    for pair in range(first, last):
+        is_own = number < own_pair.shape[0] and own_pair[number] == pair
+        for k in range(size):
+            joint[k] = own_prior[number, k] if is_own else prior[k]
+        log_likelihood += _multiply(joint, starts, cell, probability, pair)
+        log_likelihood += _normalise(joint)
+        for vote in range(starts[pair], starts[pair + 1]):
+            row = cell[vote]
+            for k in range(size):
+                counts[row, k] += joint[k]
+        for k in range(size):
+            classes[k] += joint[k]
+        if is_own:
+            for k in range(size):
+                own[number, k] = joint[k]
+            number += 1
+        else:
+            for k in range(half):
+                folded[k] = joint[k] + joint[mirror[k]]
+                mean[k] += folded[k]
+            for i in range(half):
+                for k in range(half):
+                    square[i, k] += folded[i] * folded[k]
+    return log_likelihood
+
+
+@_compiled
+def summarise(  # type: ignore[no-untyped-def]
+    first, last, starts, cell, probability, prior, own_pair, own_prior, weights, result
+):
+    """Write the posterior of each pair times ``weights`` (K, M) to ``result`` (P, M)."""
+    size = prior.shape[0]
+    joint = np.empty(size)
+    number = np.searchsorted(own_pair, first)
+    for pair in range(first, last):
+        is_own = number < own_pair.shape[0] and own_pair[number] == pair
+        for k in range(size):
+            joint[k] = own_prior[number, k] if is_own else prior[k]
+        if is_own:
+            number += 1
+        _multiply(joint, starts, cell, probability, pair)
+        _normalise(joint)
+        for m in range(weights.shape[1]):
+            total = 0.0
+            for k in range(size):
+                total += joint[k] * weights[k, m]
+            result[pair, m] = total
+
+
+@_compiled
+def square_scores(  # type: ignore[no-untyped-def]
+    first, last, starts, cell, probability, prior, own_pair, own_prior, scores, cells_each, result
+):
+    """Add the products of the votes' mean scores to ``result`` (A, 3, 3).
+
+    ``scores`` of shape (C, 3, K) holds the score of each cell, class and parameter; a vote's mean score is over its
+    pair's posterior; an annotator has ``cells_each`` cells.
+    """
+    size = prior.shape[0]
+    joint = np.empty(size)
+    number = np.searchsorted(own_pair, first)
+    for pair in range(first, last):
+        is_own = number < own_pair.shape[0] and own_pair[number] == pair
+        for k in range(size):
+            joint[k] = own_prior[number, k] if is_own else prior[k]
+        if is_own:
+            number += 1
+        _multiply(joint, starts, cell, probability, pair)
+        _normalise(joint)
+        for vote in range(starts[pair], starts[pair + 1]):
+            row = cell[vote]
+            theta, beta, tau = 0.0, 0.0, 0.0
+            for k in range(size):
+                theta += joint[k] * scores[row, 0, k]
+                beta += joint[k] * scores[row, 1, k]
+                tau += joint[k] * scores[row, 2, k]
+            owner = row // cells_each
+            result[owner, 0, 0] += theta * theta
+            result[owner, 0, 1] += theta * beta
+            result[owner, 0, 2] += theta * tau
+            result[owner, 1, 1] += beta * beta
+            result[owner, 1, 2] += beta * tau
+            result[owner, 2, 2] += tau * tau
+
+
+@_compiled
+def _two_views(  # type: ignore[no-untyped-def]
+    pair, starts, cell, probability, in_second, cells_each, prior, mirror, share, first_view, second_view
+):
+    """Class of a pair as each group of annotators sees it; returns the probability that the groups oppose.
+
+    The second group sees the mirror image of what the first one sees on a ``share`` of the pairs.
+    """
+    size = prior.shape[0]
+    for k in range(size):
+        first_view[k] = 1.0
+        second_view[k] = 1.0
+    for vote in range(starts[pair], starts[pair + 1]):
+        row = cell[vote]
+        view = second_view if in_second[row // cells_each] else first_view
+        top = 0.0
+        for k in range(size):
+            view[k] *= probability[row, k]
+            top = max(top, view[k])
+        if top < _SMALL:
+            for k in range(size):
+                view[k] *= _LARGE
+    same, opposed = np.empty(size), np.empty(size)
+    total, split = 0.0, 0.0
+    for k in range(size):
+        same[k] = first_view[k] * second_view[k] * prior[k] * (1.0 - share)
+        opposed[k] = first_view[k] * second_view[mirror[k]] * prior[k] * share
+        total += same[k] + opposed[k]
+        split += opposed[k]
+    for k in range(size):
+        first_view[k] = (same[k] + opposed[k]) / total
+        second_view[k] = (same[k] + opposed[mirror[k]]) / total
+    return split / total
+
+
+@_compiled
+def expect_two(  # type: ignore[no-untyped-def]
+    first, last, starts, cell, probability, in_second, cells_each, prior, mirror, share, in_first_view, in_second_view
+):
+    """One E-step of two groups: adds expected votes as each group sees them, (C, K); returns expected opposed pairs."""
+    size = prior.shape[0]
+    first_view, second_view = np.empty(size), np.empty(size)
+    num_opposed = 0.0
+    for pair in range(first, last):
+        num_opposed += _two_views(
+            pair, starts, cell, probability, in_second, cells_each, prior, mirror, share, first_view, second_view
+        )
+        for vote in range(starts[pair], starts[pair + 1]):
+            row = cell[vote]
+            for k in range(size):
+                in_first_view[row, k] += first_view[k]
+                in_second_view[row, k] += second_view[k]
+    return num_opposed
+
+
+@_compiled
+def judge_two(  # type: ignore[no-untyped-def]
+    first, last, starts, cell, probability, in_second, cells_each, prior, mirror, share, unseen, log_unseen, opposed
+):
+    """Write the probability that the groups oppose on each pair, and log P of one more vote of it, both (P,).
+
+    ``unseen`` of shape (P,) is that vote's cell.
+    """
+    size = prior.shape[0]
+    first_view, second_view = np.empty(size), np.empty(size)
+    for pair in range(first, last):
+        opposed[pair] = _two_views(
+            pair, starts, cell, probability, in_second, cells_each, prior, mirror, share, first_view, second_view
+        )
+        row = unseen[pair]
+        view = second_view if in_second[row // cells_each] else first_view
+        total = 0.0
+        for k in range(size):
+            total += view[k] * probability[row, k]
+        log_unseen[pair] = math.log(total)
+
+
+@_compiled
+def expected_values(  # type: ignore[no-untyped-def]
+    first, last, starts, cell, probability, prior, values, result
+):
+    """Write the expectation of ``values[cell]`` (C, K) over its pair's posterior for each vote, (N,)."""
+    size = prior.shape[0]
+    joint = np.empty(size)
+    for pair in range(first, last):
+        for k in range(size):
+            joint[k] = prior[k]
+        _multiply(joint, starts, cell, probability, pair)
+        _normalise(joint)
+        for vote in range(starts[pair], starts[pair + 1]):
+            total = 0.0
+            for k in range(size):
+                total += joint[k] * values[cell[vote], k]
+            result[vote] = total
