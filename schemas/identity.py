@@ -43,15 +43,54 @@ def pair_id(first_response_id: str, second_response_id: str, criterion: str) -> 
     return digest(low, high, criterion)
 
 
-def judgment_id(source: str, source_row: int, pair_id: str, annotator_id: str, vote: str) -> str:
-    """Identifier of one vote: where it stands and what it says."""
-    return digest(source, str(source_row), pair_id, annotator_id, vote)
+def judgment_id(
+    source: str,
+    pair_id: str,
+    response_a_id: str,
+    vote: str,
+    *,
+    annotator_id: str = "",
+    strength: str = "",
+    annotated_at: str = "",
+    ordinal: int = 0,
+) -> str:
+    """Identifier of one vote: who said what in which source, how strongly and when; not in which row.
+
+    Args:
+        vote: ``a``, ``b``, ``tie`` or ``both_bad``, in display order.
+        annotator_id, strength, annotated_at: empty where the source does not say.
+        ordinal: number of votes above it in the source that say exactly the same.
+    """
+    first = digest(source, pair_id, response_a_id, vote, annotator_id, strength, annotated_at)
+    return digest(first, str(ordinal)) if ordinal else first
 
 
 def sql_digest(*expressions: str) -> str:
     """The DuckDB expression that equals :func:`digest` of the given VARCHAR expressions (none may be NULL)."""
     joined = expressions[0] if len(expressions) == 1 else f"concat_ws(chr(31), {', '.join(expressions)})"
     return f"sha256({joined})[1:{ID_LENGTH}]"
+
+
+def sql_judgment_id(source: str) -> str:
+    """The DuckDB expression that equals :func:`judgment_id` at ordinal 0, over the long form's columns.
+
+    Args:
+        source: expression of the source's name.
+    """
+    return sql_digest(
+        source,
+        "pair_id",
+        "response_a_id",
+        "case when is_both_bad then 'both_bad' else vote end",
+        "coalesce(annotator_id, '')",
+        "coalesce(strength::varchar, '')",
+        "coalesce(annotated_at::varchar, '')",
+    )
+
+
+def sql_repeated(identifier: str, ordinal: str) -> str:
+    """The DuckDB expression of the identifier of what stands in a source again: ``ordinal`` equal ones are above it."""
+    return f"case when {ordinal} = 0 then {identifier} else {sql_digest(identifier, f'({ordinal})::varchar')} end"
 
 
 def sql_pair_id(first: str, second: str, criterion: str) -> str:

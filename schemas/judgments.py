@@ -15,7 +15,9 @@ _ID = r"^[0-9a-f]{32}$"
 class Judgments(pa.DataFrameModel):
     """One row a vote, with its texts; the columns of ``raw.judgments``, ``raw.prompts`` and ``raw.responses``."""
 
-    judgment_id: str = pa.Field(str_matches=_ID, description="content hash of source, row and content")
+    judgment_id: str = pa.Field(
+        str_matches=_ID, description="content hash of source and vote; equal votes are told apart in the lake"
+    )
     pair_id: str = pa.Field(str_matches=_ID, description="content hash of the unordered responses and the criterion")
     prompt_id: str = pa.Field(str_matches=_ID, description="content hash of the messages")
     response_a_id: str = pa.Field(str_matches=_ID, description="content hash of prompt and text")

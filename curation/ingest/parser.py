@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from curation.ingest.candidates import literal
 from curation.ingest.settings import IngestSettings
-from schemas.identity import sql_digest, sql_pair_id
+from schemas.identity import sql_digest, sql_judgment_id, sql_pair_id
 from schemas.judgments import Judgments
 from schemas.quarantine import MEANING, USELESS, Reason
 
@@ -111,7 +111,6 @@ class Parser:
         return ParsedBatch(judgments, quarantine, counts[0], num_bad, num_failed)
 
     def _judgments_query(self) -> str:
-        row_digest = sql_digest(self._source, "source_row::varchar", "pair_id", "coalesce(annotator_id, '')", "vote")
         return f"""
             with named as (
                 select
@@ -123,7 +122,8 @@ class Parser:
                 from judged where reason is null
             )
             select
-                {row_digest} as judgment_id, pair_id, prompt_id, response_a_id, response_b_id, messages, response_a,
+                {sql_judgment_id(self._source)} as judgment_id,
+                pair_id, prompt_id, response_a_id, response_b_id, messages, response_a,
                 response_b, model_a, model_b, criterion, vote, is_display_order_known, strength, is_both_bad,
                 annotator_id, annotator_kind, annotated_at, batch, {self._split} as source_split,
                 {self._source} as source, source_row, extra
@@ -133,7 +133,7 @@ class Parser:
     def _quarantine_query(self) -> str:
         meanings = ", ".join(f"({literal(reason)}, {literal(text)})" for reason, text in MEANING.items())
         payload = f"rtrim(left(coalesce(doc, bytes_as_text(line)), {self._payload_bytes}), e'\\r\\n')"
-        identity = sql_digest("source", "source_row::varchar", "reason", "coalesce(payload, '')")
+        identity = sql_digest("source", "reason", "coalesce(payload, '')")
         return f"""
             with bad as (
                 select source_row, reason, null::varchar as detail from all_rows where reason is not null

@@ -40,8 +40,6 @@ class Staging:
         self._num_batches += 1
         frame = pl.DataFrame(batch.judgments)
         if frame.height:
-            # equal judgments come from one row, so from one batch: nothing to compare with other batches
-            frame = frame.unique("judgment_id", keep="first", maintain_order=True)
             self._write("judgments", frame.select(_JUDGMENT_COLUMNS))
             self._write("prompts", self._numbered(_prompts(frame)))
             self._write("responses", self._numbered(_responses(frame)))

@@ -18,6 +18,7 @@ from curation.ingest.staging import FileTally, Staging
 from flows.console import progress
 from flows.lineage import Run, input_hash
 from flows.report import StageReport
+from flows.stages.ingest_earlier import EarlierVersion, earlier_versions, judgments_before
 from flows.stages.ingest_files import (
     Advance,
     IngestOptions,
@@ -102,6 +103,7 @@ class _Ingest:
         self.folder = folder
         self.done: list[_ReadFile] = []
         self.inserted = Inserted()
+        self.earlier: list[EarlierVersion] = []
 
     def go(self, new: Sequence[tuple[SourceFile, str]]) -> StageReport:
         with progress("ingest", total=sum(num_kilobytes(source) for source, _ in new), unit="kB") as advance:
@@ -131,12 +133,14 @@ class _Ingest:
         run, done = self.run, [*self.done, *files]
         paths = {kind: staging.files(kind) for kind in _KINDS}
 
-        def work(con: duckdb.DuckDBPyConnection) -> Inserted:
+        def work(con: duckdb.DuckDBPyConnection) -> tuple[Inserted, list[EarlierVersion]]:
             known = {row[0] for row in con.execute("select fingerprint from raw.source_files").fetchall()}
             if not self.done and all(file.fingerprint in known for file in files):
-                return self.inserted  # another process ingested them meanwhile
+                return self.inserted, []  # another process ingested them meanwhile
             claim_write(con)
+            before = judgments_before(con, [file.source.source for file in files])
             inserted = insert_staged(con, paths, run.run_id)
+            earlier = earlier_versions(con, before, run.run_id, {f.source.source: f.tally.num_judgments for f in files})
             con.executemany(
                 "insert into raw.source_files values (?, ?, ?, ?, ?, ?, ?)",
                 [
@@ -154,14 +158,16 @@ class _Ingest:
                 ],
             )
             total = _added(self.inserted, inserted)
-            run.record(con, num_changed=total.total, facts=_facts(total, done), is_finished=is_finished)
-            return total
+            facts = _facts(total, done, [*self.earlier, *earlier])
+            run.record(con, num_changed=total.total, facts=facts, is_finished=is_finished)
+            return total, earlier
 
-        self.inserted = self.lake.transact(f"winnow ingest {run.run_id}", work)
+        self.inserted, earlier = self.lake.transact(f"winnow ingest {run.run_id}", work)
+        self.earlier += earlier
         self.done = done
 
     def _report(self) -> StageReport:
-        facts = _facts(self.inserted, self.done)
+        facts = _facts(self.inserted, self.done, self.earlier)
         formats = ", ".join(f"{file.source} as {file.source.format.name}" for file in self.done[:4])
         more = f" and {len(self.done) - 4} more files" if len(self.done) > 4 else ""
         lines = [
@@ -172,6 +178,7 @@ class _Ingest:
         if facts["num_bad_rows"]:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in facts["reasons"].items())
             lines.append(f"{facts['num_bad_rows']:,} rows in raw.quarantine: {reasons}")
+        lines += [each.line for each in self.earlier]
         return StageReport("ingest", self.run.run_id, self.inserted.total, facts, tuple(lines))
 
 
@@ -180,7 +187,7 @@ def _nothing_new(found: Sequence[SourceFile]) -> StageReport:
     return StageReport("ingest", None, 0, {"num_files": len(found)}, (f"nothing new in {names}",))
 
 
-def _facts(inserted: Inserted, done: Sequence[_ReadFile]) -> dict[str, Any]:
+def _facts(inserted: Inserted, done: Sequence[_ReadFile], earlier: Sequence[EarlierVersion]) -> dict[str, Any]:
     reasons: Counter[str] = Counter()
     for each in done:
         reasons.update(each.tally.reasons)
@@ -191,6 +198,7 @@ def _facts(inserted: Inserted, done: Sequence[_ReadFile]) -> dict[str, Any]:
         "num_files": len(done),
         "formats": sorted({each.source.format.name for each in done}),
         "reasons": dict(reasons.most_common()),
+        "earlier": [asdict(each) for each in earlier],
     }
 
 

@@ -44,7 +44,8 @@ def fill(workspace: Workspace, votes: list[tuple[str, str, str, str, str]], *, s
         prompts[prompt] = (prompt, messages)
         responses |= {i: (i, prompt, f"Answer {t} to {question}.") for i, t in zip(ids, (first, second), strict=True)}
         pair = pair_id(*ids, "overall")
-        judgments.append((judgment_id("hand", number, pair, who, vote), pair, prompt, *ids, vote, who, number))
+        judgment = judgment_id("hand", pair, ids[0], vote, annotator_id=who, ordinal=number)
+        judgments.append((judgment, pair, prompt, *ids, vote, who, number))
 
     def work(con: duckdb.DuckDBPyConnection) -> None:
         con.execute("insert into raw.prompts select *, 'hand', 'r' from new_prompts")

@@ -20,7 +20,7 @@ from flows.stages.ingest_folder import staging_folder
 from flows.stages.ingest_preview import preview
 from flows.workspace import Workspace
 from schemas.errors import SourceError
-from schemas.identity import canonical_messages, pair_id, prompt_id, response_id
+from schemas.identity import canonical_messages, judgment_id, pair_id, prompt_id, response_id
 from tests.curation.ingest.reading import write_lines
 from tests.real_data import shared
 
@@ -123,6 +123,37 @@ def test_a_file_that_grew_adds_its_new_rows_only(workspace: Workspace, tmp_path:
     ingest(workspace, [str(write_lines(path, votes(30)))])
     report = ingest(workspace, [str(write_lines(path, votes(50)))])
     assert (report.facts["num_judgments"], report.facts["num_responses"]) == (20, 20)
+
+
+def test_rows_that_move_stay_the_votes_they_were(workspace: Workspace, tmp_path: Path) -> None:
+    path, given = tmp_path / "votes.jsonl", list(votes(30))
+    bad = {**given[0], "vote": "c"}
+    ingest(workspace, [str(write_lines(path, [*given, bad]))])
+    above = {**given[0], "annotator_id": "newcomer"}
+    report = ingest(workspace, [str(write_lines(path, [above, bad, *reversed(given)]))])
+    assert (report.facts["num_judgments"], report.facts["num_quarantine"]) == (1, 0)
+    assert report.lines[-1] == "votes was ingested before: 30 of its judgments known, 1 new"
+    assert rows(workspace, "select annotator_id from raw.judgments where annotator_id = 'newcomer'") == [("newcomer",)]
+
+
+def test_equal_votes_of_a_source_are_as_many_votes(workspace: Workspace, tmp_path: Path) -> None:
+    """Two people without a name may well say the same; of each repeated vote as many are kept as the file ever had."""
+    path, (vote,) = tmp_path / "votes.jsonl", votes(1, annotator_id=None)
+    for number, new in ((3, 3), (2, 0), (5, 2)):
+        report = ingest(workspace, [str(write_lines(path, [vote] * number))])
+        assert report.facts["num_judgments"] == new
+    assert rows(workspace, "select count(*), count(distinct judgment_id) from raw.judgments") == [(5, 5)]
+    found = rows(workspace, "select source, pair_id, response_a_id from raw.judgments limit 1")
+    wanted = {judgment_id(*found[0], "a", ordinal=number) for number in range(5)}
+    assert {row[0] for row in rows(workspace, "select judgment_id from raw.judgments")} == wanted
+
+
+def test_a_file_that_lost_votes_says_so(workspace: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "votes.jsonl"
+    ingest(workspace, [str(write_lines(path, votes(30)))])
+    report = ingest(workspace, [str(write_lines(path, [{**row, "strength": 2} for row in votes(20)][10:]))])
+    assert report.facts["earlier"] == [{"source": "votes", "num_known": 0, "num_new": 10, "num_gone": 30}]
+    assert "30 of before are not in this file any more and stay in the lake" in report.lines[-1]
 
 
 @pytest.mark.slow

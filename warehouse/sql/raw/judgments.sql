@@ -1,5 +1,5 @@
 -- grain: one row per vote of one annotator on two responses and one criterion
--- judgment_id: content hash of source, row and content
+-- judgment_id: content hash of source and vote, and of the number of equal votes above it in the source
 -- pair_id: content hash of the unordered responses and the criterion
 -- prompt_id: prompt of both responses
 -- response_a_id: the response shown first (left, or chosen where the source gives no order)
@@ -16,7 +16,7 @@
 -- batch: batch or task of the annotation
 -- source_split: split that the source gives
 -- source: name of the source
--- source_row: row in the source, from 0
+-- source_row: row in the source, from 0, when it was inserted
 -- extra: other columns of the row, as JSON
 -- run_id: run that inserted it
 create table raw.judgments (

@@ -1,5 +1,5 @@
 -- grain: one row per input row that could not become a judgment, and per response that no engine could score
--- quarantine_id: content hash of source, row, reason and payload
+-- quarantine_id: content hash of source, reason and payload, and of the number of equal rows above it in the source
 -- source: name of the source
 -- source_row: row in the source, from 0
 -- reason: reason code
