@@ -51,7 +51,8 @@ class Parser:
         has_nested_json: the container cannot hold lists, so messages in it are JSON in a text (CSV).
         is_grouped: rows are compared with other rows of the batch.
         split: split of rows that do not name one.
-        annotator_key: where given, annotator ids become keyed hashes.
+        annotator_key: where given, annotator ids become keyed hashes, and quarantine keeps no payload, which may name
+            annotators too.
         prepare: loads tables that the query joins.
     """
 
@@ -80,6 +81,7 @@ class Parser:
         self._unused = (Reason.UNPAIRED if is_grouped else Reason.NO_JUDGMENT).value
         self._split = "source_split" if split is None else f"coalesce(source_split, {literal(split)})"
         self._annotator = "annotator_id" if annotator_key is None else sql_keyed_hash("annotator_id", annotator_key)
+        self._kept_payload = "payload" if annotator_key is None else "null::varchar"
 
     def close(self) -> None:
         """Free the memory."""
@@ -151,7 +153,7 @@ class Parser:
                 from bad join all_rows using (source_row)
             )
             select {identity} as quarantine_id, source, source_row, reason,
-                coalesce(detail, meaning, reason) as detail, payload
+                coalesce(detail, meaning, reason) as detail, {self._kept_payload} as payload
             from payloads left join (values {meanings}) as meanings(reason, meaning) using (reason)
             order by source_row, reason
         """

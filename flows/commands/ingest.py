@@ -45,6 +45,7 @@ def ingest(
     from flows.stages.ingest import ingest as run_ingest
     from flows.stages.ingest_files import IngestOptions
     from flows.stages.ingest_preview import preview
+    from flows.stages.ingest_table import preview_tables
     from flows.workspace import Workspace
 
     opened = Workspace.open(workspace)
@@ -52,8 +53,8 @@ def ingest(
     if dry_run:
         options = IngestOptions(format, source_name, columns, hash_annotators, max_quarantined_share)
         for each in preview(opened, sources, options):
-            for line in each.lines:
-                out.print(line, soft_wrap=True, markup=False)
+            for part in preview_tables(each):
+                out.print(part)
         return
     say(
         run_ingest(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from curation.ingest.settings import IngestSettings
 from curation.ingest.sources import SourceFile, find_sources
 from curation.ingest.staging import FileTally
 from flows.workspace import Workspace
-from schemas.errors import SourceError
+from schemas.errors import SourceError, WorkspaceError
 
 KILOBYTE = 1 << 10
 Advance = Callable[[int, str], None]
@@ -110,9 +113,30 @@ def check_share(source: SourceFile, tally: FileTally, most: float) -> None:
 
 
 def annotator_key(workspace: Workspace) -> bytes:
-    """The workspace's secret for hashing annotator ids; made, readable by its owner alone, where there is none."""
+    """The workspace's secret for hashing annotator ids; made, readable by its owner alone, where there is none.
+
+    Raises:
+        WorkspaceError: the file is not a key.
+    """
     path = workspace.root / "annotator.key"
     if not path.exists():
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
-    return bytes.fromhex(path.read_text(encoding="ascii").strip())
+        descriptor, new = tempfile.mkstemp(dir=workspace.root, prefix=".annotator-key-")
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32) + "\n")
+        with suppress(FileExistsError):  # another process made one meanwhile: that one stands
+            os.link(new, path)
+        Path(new).unlink()
+    return existing_key(workspace)
+
+
+def existing_key(workspace: Workspace) -> bytes:
+    """The workspace's secret for hashing annotator ids, which must be there.
+
+    Raises:
+        WorkspaceError: the file is not a key.
+    """
+    path = workspace.root / "annotator.key"
+    try:
+        return bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        raise WorkspaceError(f"{path} is no key: {error}", mend="put the key back from a backup") from error

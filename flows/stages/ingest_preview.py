@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import secrets
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from curation.ingest.parser import ParsedBatch
 from curation.ingest.sources import SourceFile
 from curation.ingest.staging import FileTally
 from flows.console import progress
-from flows.stages.ingest_files import IngestOptions, num_kilobytes, read_file
+from flows.stages.ingest_files import IngestOptions, existing_key, num_kilobytes, read_file
 from flows.workspace import Workspace
 
 PREVIEW_ROWS = 10
 _SHOWN = (
-    "source_row", "messages", "response_a", "response_b", "vote", "criterion", "annotator_id", "strength",
-    "is_display_order_known",
+    "source_row", "messages", "response_a", "response_b", "vote", "is_both_bad", "criterion", "annotator_id",
+    "strength", "is_display_order_known",
 )  # fmt: skip
 
 
@@ -33,39 +33,33 @@ class Preview:
         source: the file.
         tally: its counts and reasons.
         rows: its first judgments, at most :data:`PREVIEW_ROWS`.
-        is_refused: more of it is bad than is allowed, so that ingest would stop.
+        allowed_share: share of its rows that may be bad.
+        has_passing_key: annotator ids are hashed with a key of this dry run, as the workspace has none yet.
     """
 
     source: SourceFile
     tally: FileTally
     rows: list[dict[str, Any]]
-    is_refused: bool
+    allowed_share: float
+    has_passing_key: bool
 
     @property
-    def lines(self) -> list[str]:
-        """The preview for people."""
-        verdict = "; ingest would refuse it" if self.is_refused else ""
-        found = [
-            f"{self.source}: {self.source.format.name} ({self.source.format.about})",
-            f"{self.tally.num_judgments:,} judgments of {self.tally.num_rows:,} rows;"
-            f" {self.tally.num_bad_rows:,} rows for quarantine{verdict}",
-        ]
-        found += [json.dumps(row, ensure_ascii=False) for row in self.rows]
-        for reason, count in self.tally.reasons.most_common():
-            row, detail, payload = self.tally.examples[reason]
-            found.append(f"quarantine: {reason} {count:,}, as row {row}: {detail}: {_short(payload)}")
-        return found
+    def is_refused(self) -> bool:
+        """Whether ingest would stop: there is no row, or more of them are bad than is allowed."""
+        return self.tally.num_rows == 0 or self.tally.failed_share > self.allowed_share
 
 
 def preview(workspace: Workspace, sources: Sequence[str], options: IngestOptions) -> list[Preview]:
     """Read the sources to their end and write nothing, neither into the lake nor into the workspace.
 
-    Annotator ids are shown as they stand in the file, even with ``hash_annotators``, whose key may not exist yet.
-
     Raises:
         SourceError: a file cannot be read, or its format is unknown.
     """
     settings = workspace.settings.ingest
+    has_key = (workspace.root / "annotator.key").exists()
+    key = None
+    if options.hash_annotators:
+        key = existing_key(workspace) if has_key else secrets.token_bytes(32)
     with tempfile.TemporaryDirectory(prefix="winnow-preview-") as folder:
         found = options.sources(sources, Path(folder))
         previews = []
@@ -76,14 +70,10 @@ def preview(workspace: Workspace, sources: Sequence[str], options: IngestOptions
                 def keep(batch: ParsedBatch, rows: list[dict[str, Any]] = rows) -> None:
                     missing = PREVIEW_ROWS - len(rows)
                     if missing > 0:
-                        shown = pl.DataFrame(batch.judgments.select(_SHOWN).slice(0, missing)).to_dicts()
-                        rows += [{name: _short(value) for name, value in row.items()} for row in shown]
+                        frame = pl.DataFrame(batch.judgments.select(_SHOWN))
+                        rows += frame.sort("source_row", maintain_order=True).head(missing).to_dicts()
 
-                tally = read_file(source, settings, key=None, folder=Path(folder), advance=advance, use=keep)
-                is_refused = tally.failed_share > options.allowed_share(source, settings)
-                previews.append(Preview(source, tally, rows, is_refused))
+                tally = read_file(source, settings, key=key, folder=Path(folder), advance=advance, use=keep)
+                allowed = options.allowed_share(source, settings)
+                previews.append(Preview(source, tally, rows, allowed, options.hash_annotators and not has_key))
         return previews
-
-
-def _short(value: Any, length: int = 60) -> Any:
-    return value if not isinstance(value, str) or len(value) <= length else value[: length - 1] + "…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import shutil
 import subprocess
@@ -12,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from flows.settings import Settings
 from flows.stages.ingest import ingest
 from flows.stages.ingest_files import IngestOptions
 from flows.stages.ingest_folder import staging_folder
-from flows.stages.ingest_preview import preview
+from flows.stages.ingest_preview import Preview, preview
+from flows.stages.ingest_table import preview_tables
 from flows.workspace import Workspace
-from schemas.errors import SourceError
+from schemas.errors import SourceError, WorkspaceError
 from schemas.identity import canonical_messages, judgment_id, pair_id, prompt_id, response_id
 from tests.curation.ingest.reading import write_lines
 from tests.real_data import shared
@@ -255,14 +258,59 @@ def test_a_dry_run_shows_ten_rows_and_the_quarantine_and_writes_nothing(workspac
     bad_rows = [{**row, "vote": "c"} if i in (3, 7) else row for i, row in enumerate(votes(30))]
     path = write_lines(tmp_path / "votes.jsonl", bad_rows)
     before, files = snapshot(workspace), sorted(workspace.root.iterdir())
-    (shown,) = preview(workspace, [str(path)], IngestOptions(hash_annotators=True))
+    (shown,) = preview(workspace, [str(path)], IngestOptions())
     assert (shown.source.format.name, len(shown.rows), shown.is_refused) == ("long", 10, True)
     assert shown.tally.reasons == {"bad_vote": 2}
-    text = "\n".join(shown.lines)
-    assert "28 judgments of 30 rows; 2 rows for quarantine; ingest would refuse it" in text
-    assert "quarantine: bad_vote 2, as row 3" in text
+    lines = printed(shown)
+    assert max(map(len, lines)) <= 80
+    assert "  28 judgments of 30 rows; 2 rows for quarantine" in lines
+    assert "  ingest would refuse it: 2 rows (6.7%) are bad, allowed are 5.0%" in lines
+    (header,) = (number for number, line in enumerate(lines) if line.split()[:1] == ["row"])
+    assert lines[header].split() == ["row", "prompt", "a", "b", "vote", "annotator"]
+    parsed = [line.split() for line in lines[header + 2 : header + 12]]
+    assert parsed[0] == ["0", "Question", "0?", "Yes,", "0.", "No,", "0.", "a", "w0"]
+    assert [line[0] for line in parsed] == ["0", "1", "2", "4", "5", "6", "8", "9", "10", "11"]
+    assert any(line.split()[:4] == ["bad_vote", "2", "row", "3:"] for line in lines)
     assert snapshot(workspace) == before
     assert sorted(workspace.root.iterdir()) == files
+
+
+def test_a_dry_run_hashes_annotators_as_ingest_does(workspace: Workspace, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "votes.jsonl", [{**row, "annotator_id": "Ada"} for row in votes(3)])
+    (shown,) = preview(workspace, [str(path)], IngestOptions(hash_annotators=True))
+    assert not (workspace.root / "annotator.key").exists()
+    assert "Ada" not in "\n".join(printed(shown))
+    assert any("annotators are hashed with a key for this view" in line for line in printed(shown))
+    ingest(workspace, [str(path)], hash_annotators=True)
+    (shown,) = preview(workspace, [str(path)], IngestOptions(hash_annotators=True))
+    assert {(row["annotator_id"],) for row in shown.rows} == set(
+        rows(workspace, "select distinct annotator_id from raw.judgments")
+    )
+    assert not any("for this view" in line for line in printed(shown))
+
+
+def test_a_dry_run_shows_on_one_line_what_a_terminal_would_obey(workspace: Workspace, tmp_path: Path) -> None:
+    given = [{**row, "prompt": "Wide 漢字 \x1b[2J\n[bold]" * 9, "vote": "both_bad"} for row in votes(1)]
+    (shown,) = preview(workspace, [str(write_lines(tmp_path / "votes.jsonl", given))], IngestOptions())
+    (line,) = (line for line in printed(shown) if line.strip().startswith("0"))
+    assert "\x1b" not in line
+    assert "both bad" in line
+
+
+def printed(shown: Preview) -> list[str]:
+    """The lines of a dry run on a terminal of 80 columns."""
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    with console.capture() as capture:
+        for part in preview_tables(shown):
+            console.print(part)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_a_key_that_is_no_key_is_one_line(workspace: Workspace, tmp_path: Path) -> None:
+    (workspace.root / "annotator.key").write_text("lost\n")
+    path = write_lines(tmp_path / "votes.jsonl", votes(3))
+    with pytest.raises(WorkspaceError, match=r"annotator\.key is no key"):
+        ingest(workspace, [str(path)], hash_annotators=True)
 
 
 @pytest.mark.slow

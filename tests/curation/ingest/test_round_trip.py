@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import tempfile
 from collections.abc import Callable
@@ -202,6 +204,22 @@ def test_what_is_written_is_read(name: str, given_votes: list[Vote]) -> None:
         for v in kept
     ]  # fmt: skip
     assert sorted(found, key=str) == sorted(wanted, key=str)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, has_annotator) in WRITERS.items() if has_annotator])
+def test_hashed_annotators_are_named_nowhere(tmp_path: Path, name: str) -> None:
+    """Neither in a judgment, whatever other columns it keeps, nor in quarantine."""
+    write, (allowed, *_), _ = WRITERS[name]
+    good, bad = (
+        Vote("Name a colour.", "Red.", "Four.", allowed, "Ada"),
+        Vote("Name a tree.", "Oak.", "", allowed, "Ada"),
+    )
+    path = write_lines(tmp_path / "rows.jsonl", [*write(good), *write(bad)])
+    judgments, quarantine = read_file(path, format=name, annotator_key=b"secret")
+    assert (len(judgments), len(quarantine)) == (1, 1)
+    assert judgments[0]["annotator_id"] == hmac.new(b"secret", b"Ada", hashlib.sha256).hexdigest()[:32]
+    assert "Ada" not in json.dumps([judgments, quarantine], default=str)
+    assert "Ada" in json.dumps(read_file(path, format=name)[1])
 
 
 def test_every_format_takes_part() -> None:
