@@ -13,6 +13,9 @@ from curation.annotators.em import Array, Ballots
 from curation.annotators.ranking import DenseGraph, tilted
 from curation.annotators.votes import NUM_CELLS
 
+_MANY_PAIRS, _MANY_STEP = 100_000, 8
+"""The curvature of the class prior, which only a Newton step's length rests on, is taken from every eighth of many."""
+
 
 @dataclass(frozen=True)
 class Expectation:
@@ -47,13 +50,14 @@ class Classifier:
     def expect(self) -> Expectation:
         """Posteriors of all pairs, added up."""
         size, half = self.grid.size, self.grid.size // 2
+        step = 1 if self.ballots.num_pairs < _MANY_PAIRS else _MANY_STEP
         in_graph = np.empty((len(self.graph.pair), size))
 
         def work(first: int, last: int) -> tuple[Array, Array, Array, Array, float]:
             counts, classes = np.zeros(self.table.shape), np.zeros(size)
             mean, square = np.zeros(half), np.zeros((half, half))
             evidence = kernels.expect(
-                first, last, *self._pairs, self.grid.mirror, counts, classes, mean, square, in_graph
+                first, last, *self._pairs, self.grid.mirror, step, counts, classes, mean, square, in_graph
             )
             return counts, classes, mean, square, evidence
 
@@ -75,13 +79,14 @@ class Classifier:
         """Sums over votes of products of the score's mean over classes, shape (A, 3, 3), the upper half of each.
 
         Args:
-            scores: of each cell and class by (theta, beta, tau), shape (9 A, 3, K).
+            scores: of each cell and class by (theta, beta, tau), shape (A, 3 orders, 3 votes, 3, K).
         """
-        shape = (len(self.table) // NUM_CELLS, 3, 3)
+        shape = (len(scores), 3, 3)
+        by_cell = scores.reshape(len(self.table), 3, -1)
 
         def work(first: int, last: int) -> Array:
             part = np.zeros(shape)
-            kernels.square_scores(first, last, *self._pairs, scores, NUM_CELLS, part)
+            kernels.square_scores(first, last, *self._pairs, by_cell, NUM_CELLS, part)
             return part
 
         return sum(self.ballots.map(work), np.zeros(shape))

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.annotators import kernels
 from curation.annotators.em import Array
-from curation.annotators.votes import NUM_CELLS
+from curation.annotators.votes import NUM_VOTES
 
 ORDER_SIGN = np.array([1.0, -1.0, 0.0])
 """o of FORWARD, BACKWARD, UNKNOWN."""
@@ -70,13 +71,9 @@ def vote_probabilities(parameters: Array, grid: Grid) -> Array:
     Returns:
         Shape (A, 3 orders, 3 votes, K).
     """
-    theta, beta, tau = (parameters[:, i, None, None] for i in range(3))
-    half = 0.5 * (theta * grid.strength + ORDER_SIGN[:, None] * beta)
-    tie = np.broadcast_to(tau + grid.evenness, half.shape)
-    logits = np.stack((half, -half, tie), axis=2)
-    logits -= logits.max(axis=2, keepdims=True)
-    np.exp(logits, out=logits)
-    return logits / logits.sum(axis=2, keepdims=True)
+    table = np.empty((len(parameters), NUM_VOTES, NUM_VOTES, grid.size))
+    kernels.fill_probabilities(parameters, grid.strength, grid.evenness, ORDER_SIGN, table)
+    return table
 
 
 @dataclass(frozen=True)
@@ -120,36 +117,24 @@ def gradient_and_information(parameters: Array, counts: Array, grid: Grid) -> tu
     Returns:
         Shapes (A, 3) and (A, 3, 3).
     """
-    table = counts.reshape(len(parameters), 3, 3, grid.size)
-    total = table.sum(axis=2)
-    low, high, tie = np.moveaxis(vote_probabilities(parameters, grid), 2, 0)
-    lean = low - high
-    slope = 0.5 * (table[:, :, 0] - table[:, :, 1] - total * lean)
-    tie_slope = table[:, :, 2] - total * tie
-    s, o = grid.strength, ORDER_SIGN[:, None]
-    gradient = np.stack(
-        [(slope * s).sum(axis=(1, 2)), (slope * o).sum(axis=(1, 2)), tie_slope.sum(axis=(1, 2))], axis=1
-    )
-    curve = 0.25 * total * (low + high - lean**2)
-    cross = -0.5 * total * lean * tie
-    tie_curve = total * tie * (1.0 - tie)
-    information = np.empty((len(parameters), 3, 3))
-    information[:, 0, 0] = (curve * s * s).sum(axis=(1, 2))
-    information[:, 1, 1] = (curve * o * o).sum(axis=(1, 2))
-    information[:, 2, 2] = tie_curve.sum(axis=(1, 2))
-    information[:, 0, 1] = information[:, 1, 0] = (curve * s * o).sum(axis=(1, 2))
-    information[:, 0, 2] = information[:, 2, 0] = (cross * s).sum(axis=(1, 2))
-    information[:, 1, 2] = information[:, 2, 1] = (cross * o).sum(axis=(1, 2))
-    return gradient, information
+    table = vote_probabilities(parameters, grid)
+    gradient, upper = np.zeros((len(parameters), 3)), np.zeros((len(parameters), 3, 3))
+    kernels.add_information(counts.reshape(table.shape), table, grid.strength, ORDER_SIGN, gradient, upper)
+    return gradient, symmetric(upper)
 
 
-def score_table(parameters: Array, grid: Grid) -> Array:
-    """Derivative of log P(vote | class) by (theta, beta, tau), shape (9 A, 3, K)."""
-    probabilities = vote_probabilities(parameters, grid)
-    low, high, tie = np.moveaxis(probabilities, 2, 0)
-    sign = np.array([1.0, -1.0, 0.0])[:, None]
-    lean = 0.5 * (sign - (low - high)[:, :, None, :])
-    is_tie = np.array([0.0, 0.0, 1.0])[:, None]
-    tie_score = is_tie - tie[:, :, None, :]
-    scores = np.stack((lean * grid.strength, lean * ORDER_SIGN[:, None, None], tie_score), axis=3)
-    return scores.reshape(len(parameters) * NUM_CELLS, 3, grid.size)
+def scores_and_squares(parameters: Array, counts: Array, grid: Grid) -> tuple[Array, Array]:
+    """Derivatives of log P(vote | class) by (theta, beta, tau), and the expected sums of their products.
+
+    Returns:
+        Shapes (A, 3 orders, 3 votes, 3, K) and (A, 3, 3).
+    """
+    table = vote_probabilities(parameters, grid)
+    scores, upper = np.empty((*table.shape[:3], 3, grid.size)), np.zeros((len(parameters), 3, 3))
+    kernels.fill_scores(table, grid.strength, ORDER_SIGN, counts.reshape(table.shape), scores, upper)
+    return scores, symmetric(upper)
+
+
+def symmetric(upper: Array) -> Array:
+    """Symmetric matrices from their upper halves, shape (A, 3, 3); what is below the diagonal is 0."""
+    return upper + np.triu(upper, 1).swapaxes(1, 2)

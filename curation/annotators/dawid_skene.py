@@ -95,7 +95,18 @@ def _expect(ballots: Ballots, table: Array, prior: Array) -> tuple[Array, Array,
         left_out = _NO_PAIR, np.empty(0), np.empty((0, 0)), nothing
         own = _NO_PAIR, nothing
         evidence = kernels.expect(
-            first, last, ballots.starts, ballots.cell, table, prior, *own, left_out[0], counts, classes, *left_out[1:]
+            first,
+            last,
+            ballots.starts,
+            ballots.cell,
+            table,
+            prior,
+            *own,
+            left_out[0],
+            1,
+            counts,
+            classes,
+            *left_out[1:],
         )
         return counts, classes, evidence
 

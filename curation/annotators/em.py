@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 T = TypeVar("T")
 
-_CHUNK_VOTES = 65_536
-_MOST_CHUNKS = 32
+_CHUNK_VOTES = 125_000
+_MOST_CHUNKS = 16
 
 
 @dataclass(frozen=True)

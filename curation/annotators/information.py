@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from curation.annotators.classify import Classifier
-from curation.annotators.confusion import Grid, gradient_and_information, score_table
+from curation.annotators.confusion import Grid, gradient_and_information, scores_and_squares, symmetric
 from curation.annotators.em import Array
-from curation.annotators.votes import NUM_CELLS
-
-_UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 
 def observed_information(parameters: Array, classifier: Classifier, counts: Array, grid: Grid) -> tuple[Array, Array]:
@@ -29,13 +24,5 @@ def observed_information(parameters: Array, classifier: Classifier, counts: Arra
         Each of shape (A, 3, 3).
     """
     _, complete = gradient_and_information(parameters, counts, grid)
-    scores = score_table(parameters, grid)
-    known = classifier.squared_scores(scores)
-    observed = complete.copy()
-    for i, j in _UPPER:
-        squares = np.einsum("ck,ck,ck->c", counts, scores[:, i], scores[:, j])
-        variance = squares.reshape(len(parameters), NUM_CELLS).sum(axis=1) - known[:, i, j]
-        observed[:, i, j] -= variance
-        if i != j:
-            observed[:, j, i] -= variance
-    return observed, complete
+    scores, squares = scores_and_squares(parameters, counts, grid)
+    return complete - squares + symmetric(classifier.squared_scores(scores)), complete

@@ -23,8 +23,14 @@ from curation.settings import AnnotatorSettings
 _MOST_MISSING = 0.5
 """Most of the information that a Newton step treats as missing: over-relaxed EM converges up to twice the step."""
 
-_SETTLED = 0.1
-"""Relative change of the priors' variances below which they have settled."""
+_SETTLED = 0.05
+"""Relative change of the priors' standard deviations below which they have settled."""
+
+_SAME = 0.03
+"""The same of annotators' priors as a difference, log-odds: one that falls to 0 has settled long before it is there."""
+
+_SAMPLE_STEP = 8
+"""Most pairs of which one is in the sample that a large set starts from."""
 
 _HYPERPRIOR = (2.0, 0.25)
 """Pseudo-observations, and their variance, that keep a prior's variance off zero where there are few annotators."""
@@ -91,7 +97,7 @@ def fit(votes: Votes, settings: AnnotatorSettings | None = None) -> AnnotatorMod
     settings = settings or AnnotatorSettings()
     model = _start(votes, settings)
     if votes.num_votes > 2 * settings.sample_votes:
-        every = votes.num_votes // settings.sample_votes
+        every = min(votes.num_votes // settings.sample_votes, _SAMPLE_STEP)
         sample = votes.of_pairs(np.arange(0, votes.num_pairs, every))  # identifiers are hashes, so it is a random one
         _take_over(model, fit(sample, settings.model_copy(update={"min_degree": np.inf})))
     believed = model.classifier().expect()
@@ -190,10 +196,11 @@ def _update_variances(model: AnnotatorModel, believed: Expectation) -> bool:
     if mean[TAU] == NO_TIES:
         new[TAU] = old[TAU]
     model.population = replace(model.population, mean=mean, variance=new)
-    change = float(np.abs(new / old - 1.0).max())
+    difference = np.abs(np.sqrt(new) - np.sqrt(old))
+    is_settled = bool((difference < np.maximum(_SAME, _SETTLED * np.sqrt(old))).all())
     if len(model.graph.pair) > 0:
-        change = max(change, _update_reward_variance(model, believed.in_graph))
-    return change < _SETTLED
+        return _update_reward_variance(model, believed.in_graph) < _SETTLED and is_settled
+    return is_settled
 
 
 def _update_reward_variance(model: AnnotatorModel, in_graph: Array) -> float:
@@ -202,7 +209,7 @@ def _update_reward_variance(model: AnnotatorModel, in_graph: Array) -> float:
     model.num_rewards = float(np.clip(1.0 - 1.0 / (diagonal * model.reward_variance), 0.0, 1.0).sum())
     number, variance = _HYPERPRIOR
     new = float(((model.reward**2).sum() + number * variance) / (model.num_rewards + number))
-    change = abs(new / model.reward_variance - 1.0)
+    change = abs(np.sqrt(new / model.reward_variance) - 1.0)
     model.reward_variance = new
     return change
 
