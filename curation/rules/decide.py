@@ -12,9 +12,12 @@ import duckdb
 import pyarrow as pa
 
 from curation.rules.compile import CompiledRules
+from curation.rules.fingerprint import fingerprint
 from curation.rules.ruleset import Rule, RuleSet
 from schemas.enums import Action
 from schemas.errors import RuleError
+
+_BATCH_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -88,21 +91,16 @@ DECIDED = """(
 
 
 def content_hash(con: duckdb.DuckDBPyConnection) -> str:
-    """Hash of all decisions after :func:`decide`, the same in whatever order and batches they came.
-
-    A sum of DuckDB's 64-bit row hashes, which cost a tenth of MD5 over ten million pairs; another DuckDB version may
-    hash otherwise, and then gives equal decisions another id.
-    """
+    """Hash of all decisions after :func:`decide`, the same in whatever order and batches they came."""
     columns = "pair_id, applied, is_flipped, is_chosen_lower, weight, soft_label, objective"
-    sums = con.execute(
-        f"""
-        select
-            (select sum(hash({columns})::hugeint)::varchar from decided),
-            (select sum(hash(pair_id, is_dropped, is_flipped, is_chosen_lower)::hugeint)::varchar
-                from adjudicated_pairs)
-        """
-    ).fetchone()
-    return hashlib.sha256(repr(sums).encode()).hexdigest()
+    ruled = con.execute(f"select {columns} from decided").to_arrow_reader(_BATCH_ROWS)
+    return hashlib.sha256((fingerprint(ruled) + adjudications_hash(con)).encode()).hexdigest()
+
+
+def adjudications_hash(con: duckdb.DuckDBPyConnection) -> str:
+    """Hash of the human decisions in ``adjudicated_pairs``."""
+    human = con.execute("select pair_id, is_dropped, is_flipped, is_chosen_lower from adjudicated_pairs")
+    return fingerprint(human.to_arrow_reader(_BATCH_ROWS))
 
 
 def count_rules(con: duckdb.DuckDBPyConnection, rules: Sequence[Rule]) -> list[RuleCount]:
