@@ -19,6 +19,7 @@ from flows.report import StageReport
 from flows.workspace import Workspace
 from schemas.errors import RuleError
 from schemas.identity import digest
+from warehouse.connection import literal
 from warehouse.decisions import next_run_number, write_run
 from warehouse.lake import Lake
 
@@ -110,8 +111,9 @@ def choose_reference(lake: Lake, reference_id: str | None) -> str | None:
 def pairs_relation(compiled: CompiledRules, reference_id: str | None) -> str:
     """The pairs under one reference policy, with the columns that the rules read, as a query in parentheses."""
     columns = ", ".join(quoted(column) for column in compiled.columns)
-    literal = "null" if reference_id is None else f"'{reference_id}'"
-    return f"(select {columns} from mart.pair_diagnostics where reference_id is not distinct from {literal})"
+    # an equality, unlike "is not distinct from", reaches the scan of the scores
+    policy = "reference_id is null" if reference_id is None else f"reference_id = {literal(reference_id)}"
+    return f"(select {columns} from mart.pair_diagnostics where {policy})"
 
 
 def _work(

@@ -63,7 +63,8 @@ policies as (
     select reference_id from raw.reference_policies
 ),
 
-scores as (
+-- not materialized: a copy of the table would hold all of its columns, whatever the query reads
+scores as not materialized (
     select * from raw.reference_scores
 ),
 
@@ -71,7 +72,7 @@ prompt_groups as (
     select item_id as prompt_id, group_id from raw.near_duplicates where kind = 'prompt'
 ),
 
-features as (
+features as not materialized (
     select * from raw.response_features
 ),
 
