@@ -1,4 +1,4 @@
-"""Sources that are not local files: Hub ids and ``save_to_disk`` folders through ``datasets``, URLs through ``fsspec``.
+"""Hub ids and ``save_to_disk`` folders through ``datasets``.
 
 Each is streamed to local files first, in bounded memory, so that everything after it is the same for all sources.
 """
@@ -6,11 +6,9 @@ Each is streamed to local files first, in bounded memory, so that everything aft
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,11 +35,6 @@ class Fetched:
     name: str
 
 
-def is_url(source: str) -> bool:
-    """Whether a source is read through ``fsspec``."""
-    return "://" in source and not source.startswith("hf://datasets/")
-
-
 def is_hub_id(source: str) -> bool:
     """Whether a source that is no local path may be a data set of the Hub: ``owner/name[@revision][:config]``."""
     return _HUB_ID.match(source) is not None and not source.endswith(SUFFIXES)
@@ -52,30 +45,6 @@ def is_saved_dataset(folder: Path) -> bool:
     return (folder / "dataset_dict.json").is_file() or (
         (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     )
-
-
-def fetch_url(url: str, folder: Path) -> Fetched:
-    """Copy the files of a URL, which may be a glob where its file system has them (``s3://``).
-
-    Raises:
-        SourceError: it cannot be read.
-    """
-    import fsspec
-
-    files = []
-    try:
-        for number, remote in enumerate(fsspec.open_files(url, mode="rb")):
-            name = Path(urlsplit(str(remote.path)).path).name or "data"
-            target = folder / str(number) / name
-            target.parent.mkdir(parents=True)
-            with remote as stream, target.open("wb") as copy:
-                shutil.copyfileobj(stream, copy, 1 << 20)
-            files.append((target, None))
-    except (OSError, ValueError, ImportError) as error:
-        raise SourceError(f"{url} cannot be read: {_first_line(error)}", mend="check the URL and the access") from error
-    if not files:
-        raise SourceError(f"no file matches {url}", mend="check the URL")
-    return Fetched(tuple(files), "")
 
 
 def fetch_dataset(source: str, folder: Path) -> Fetched:
@@ -93,7 +62,7 @@ def fetch_dataset(source: str, folder: Path) -> Fetched:
         return Fetched(_write_splits(loaded, folder), match["id"].rpartition("/")[2])
     except (OSError, ValueError, RuntimeError) as error:
         raise SourceError(
-            f"{source} is no file here and cannot be loaded from the Hub: {_first_line(error)}",
+            f"{source} is no file here and cannot be loaded from the Hub: {first_line(error)}",
             mend="check the path, or the Hub id (owner/name[@revision][:config]) and the network",
         ) from error
 
@@ -109,7 +78,7 @@ def fetch_saved(path: Path, folder: Path) -> Fetched:
     try:
         return Fetched(_write_splits(datasets.load_from_disk(str(path)), folder), path.resolve().name)
     except (OSError, ValueError) as error:
-        raise SourceError(f"{path} cannot be read by datasets: {_first_line(error)}", mend="save it again") from error
+        raise SourceError(f"{path} cannot be read by datasets: {first_line(error)}", mend="save it again") from error
 
 
 def _write_splits(loaded: Any, folder: Path) -> tuple[tuple[Path, str | None], ...]:
@@ -131,5 +100,6 @@ def _write(dataset: Any, target: Path) -> Path:
     return target
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, as one line."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

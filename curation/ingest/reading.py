@@ -22,7 +22,7 @@ from curation.ingest.parser import PARSER_VERSION, ParsedBatch, Parser
 from curation.ingest.paths import json_path, parse_path
 from curation.ingest.rows import RowBatches
 from curation.ingest.settings import IngestSettings
-from curation.ingest.sources import SourceFile
+from curation.ingest.sources import SourceFile, renamed
 from schemas.errors import SourceError
 from schemas.identity import digest
 
@@ -68,6 +68,8 @@ def read_source(
         if group_by is not None:
             batches = grouped(batches, group_by, settings, temporary_directory=temporary_directory)
         yield from _parsed(parser, batches)
+    except SourceError as error:
+        raise renamed(error, {source.path: str(source)}) from error
     finally:
         parser.close()
 

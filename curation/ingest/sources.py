@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Mapping as Mapping_
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curation.ingest.containers import SUFFIXES, is_data_file, read_sample, stem
@@ -13,14 +13,13 @@ from curation.ingest.fetching import (
     Fetched,
     fetch_dataset,
     fetch_saved,
-    fetch_url,
     is_hub_id,
     is_saved_dataset,
-    is_url,
 )
 from curation.ingest.formats.format import Format
 from curation.ingest.formats.registry import detect, format_names, format_of, mappings
 from curation.ingest.mapping import Columns, Mapping, Value
+from curation.ingest.remote import Copied, fetch_url, is_url
 from schemas.errors import SourceError
 
 
@@ -62,6 +61,7 @@ def find_sources(
     format_name: str | None = None,
     source_name: str | None = None,
     columns: Mapping_[str, str] | None = None,
+    copied: Copied = lambda num_bytes: None,
 ) -> list[SourceFile]:
     """All files of the sources, each with its format, before anything is read in full.
 
@@ -71,6 +71,7 @@ def find_sources(
         format_name: for all files; detected where absent.
         source_name: name in the lake.
         columns: column of the long form -> path in the row; overrides a mapping's columns.
+        copied: told of bytes of URLs.
 
     Raises:
         SourceError: a file is missing or cannot be read, its format is unknown, or two files have one name.
@@ -83,7 +84,7 @@ def find_sources(
     found = [
         each
         for number, source in enumerate(sources)
-        for each in _files_of(source, given, source_name, fetch_folder / f"source-{number}")
+        for each in _files_of(source, given, source_name, fetch_folder / f"source-{number}", copied)
     ]
     names: dict[str, Path] = {}
     for each in found:
@@ -124,16 +125,50 @@ def _fetched(
         if split is not None and len(fetched.files) > 1:
             parts.append(split)
         label = "/".join(part for part in parts if part)
-        found.append(SourceFile(path, label, given or _detected(path), split=split, origin=source))
+        try:
+            format = given or _detected(path)
+        except SourceError as error:
+            raise renamed(error, {path: source}) from error
+        found.append(SourceFile(path, label, format, split=split, origin=source))
     return found
 
 
+def _remote(
+    url: str, given: Format | Mapping | None, source_name: str | None, folder: Path, copied: Copied
+) -> list[SourceFile]:
+    """Files of a URL; those of a folder are taken as those of a local one."""
+    remote = fetch_url(url, folder, copied)
+    try:
+        if remote.folder is not None:
+            found = _folder(remote.folder, given, source_name or remote.folder.name)
+        else:
+            is_one = len(remote.urls) == 1
+            prefix = "" if source_name is None or is_one else f"{source_name}/"
+            found = [
+                SourceFile(
+                    path, source_name if source_name and is_one else prefix + stem(path), given or _detected(path)
+                )
+                for path in remote.urls
+            ]
+    except SourceError as error:
+        raise renamed(error, remote.urls) from error
+    return [replace(each, origin=remote.urls[each.path]) for each in found]
+
+
+def renamed(error: SourceError, origins: Mapping_[Path, str]) -> SourceError:
+    """The error with local copies called by what the user named."""
+    message = error.message
+    for path, origin in origins.items():
+        message = message.replace(str(path), origin)
+    return SourceError(message, mend=error.mend)
+
+
 def _files_of(
-    source: str, given: Format | Mapping | None, source_name: str | None, fetch_folder: Path
+    source: str, given: Format | Mapping | None, source_name: str | None, fetch_folder: Path, copied: Copied
 ) -> list[SourceFile]:
     path = Path(source)
     if is_url(source):
-        return _fetched(fetch_url(source, fetch_folder), source, given, source_name)
+        return _remote(source, given, source_name, fetch_folder, copied)
     if path.is_dir() and is_saved_dataset(path):
         fetch_folder.mkdir(parents=True, exist_ok=True)
         return _fetched(fetch_saved(path, fetch_folder), source, given, source_name)

@@ -6,17 +6,19 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from curation.ingest.mapping import Mapping as MappingFile
 from curation.ingest.parser import ParsedBatch
 from curation.ingest.reading import read_source
+from curation.ingest.remote import is_url
 from curation.ingest.settings import IngestSettings
 from curation.ingest.sources import SourceFile, find_sources
 from curation.ingest.staging import FileTally
+from flows.console import progress
 from flows.workspace import Workspace
 from schemas.errors import SourceError, WorkspaceError
 
@@ -44,13 +46,15 @@ class IngestOptions:
 
     def sources(self, sources: Sequence[str], folder: Path) -> list[SourceFile]:
         """The files of the sources; what is not local is copied into ``folder``."""
-        return find_sources(
-            sources,
-            fetch_folder=folder / "fetched",
-            format_name=self.format,
-            source_name=self.source_name,
-            columns=self.columns,
-        )
+        with _fetching(sources) as copied:
+            return find_sources(
+                sources,
+                fetch_folder=folder / "fetched",
+                format_name=self.format,
+                source_name=self.source_name,
+                columns=self.columns,
+                copied=copied,
+            )
 
     def allowed_share(self, source: SourceFile, settings: IngestSettings) -> float:
         """Share of a file's rows that may fail."""
@@ -58,6 +62,24 @@ class IngestOptions:
             return self.max_quarantined_share
         share = source.format.max_quarantined_share if isinstance(source.format, MappingFile) else None
         return settings.max_quarantined_share if share is None else share
+
+
+@contextmanager
+def _fetching(sources: Sequence[str]) -> Iterator[Callable[[int], None]]:
+    """What is told of bytes that were copied: a progress bar with rate, where there is a URL."""
+    if not any(map(is_url, sources)):
+        yield lambda num_bytes: None
+        return
+    with progress("fetch", unit="kB") as advance:
+        num_copied, started = 0, time.monotonic()
+
+        def copied(num_bytes: int) -> None:
+            nonlocal num_copied
+            before, num_copied = num_copied, num_copied + num_bytes
+            rate = num_copied / KILOBYTE / max(time.monotonic() - started, 1e-3)
+            advance(num_copied // KILOBYTE - before // KILOBYTE, f"{rate:,.0f} kB/s")
+
+        yield copied
 
 
 def read_file(
