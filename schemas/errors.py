@@ -31,6 +31,10 @@ class SourceError(WinnowError):
     """An input file or Hub id cannot be read at all, or too many of its rows are bad."""
 
 
+class EmptySourceError(SourceError):
+    """An input file has no row."""
+
+
 class ModelError(WinnowError):
     """A model folder or Hub id is missing a part that scoring or training needs."""
 

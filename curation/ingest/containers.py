@@ -6,7 +6,7 @@ import io
 import json
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from curation.ingest.arrow_rows import read_arrow, read_parquet
 from curation.ingest.csv_rows import read_csv
@@ -15,11 +15,12 @@ from curation.ingest.lines import read_lines
 from curation.ingest.opening import copy_decompressed, opened
 from curation.ingest.rows import RowBatches
 from curation.ingest.settings import IngestSettings
-from schemas.errors import SourceError
+from schemas.errors import EmptySourceError, SourceError
 
 SAMPLE_ROWS = 64
 _SAMPLE_BYTES = 1 << 20
 _PEEK_BYTES = 1 << 20
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 COMPRESSIONS = (".gz", ".zst")
 Container = Literal["lines", "json_array", "json_values", "csv", "parquet", "arrow"]
@@ -35,13 +36,13 @@ def stem(path: Path) -> str:
     """File name without the suffixes of container and compression: ``train.jsonl.gz`` is ``train``."""
     name = _plain_name(path)
     for suffix in SUFFIXES:
-        name = name.removesuffix(suffix)
+        name = _without(name, suffix)
     return name or path.name
 
 
 def is_data_file(path: Path) -> bool:
     """Whether a file in a folder is taken for data, by its suffix."""
-    name = _plain_name(path)
+    name = _plain_name(path).lower()
     return name.endswith(SUFFIXES) and not name.startswith(".")
 
 
@@ -86,7 +87,7 @@ def read_rows(path: Path, settings: IngestSettings) -> RowBatches:
         yield from read_json(path, "unstructured", settings)
     elif container in ("parquet", "arrow"):
         read = read_parquet if container == "parquet" else read_arrow
-        if path.name.endswith(COMPRESSIONS):
+        if path.name.lower().endswith(COMPRESSIONS):
             with tempfile.TemporaryDirectory() as folder:
                 yield from read(copy_decompressed(path, Path(folder)), settings)
         else:
@@ -97,13 +98,15 @@ def read_rows(path: Path, settings: IngestSettings) -> RowBatches:
 
 def _read_stream(path: Path, container: Container, settings: IngestSettings) -> RowBatches:
     with opened(path) as (stream, file):
+        buffered = io.BufferedReader(stream, 1 << 20)  # type: ignore[type-var]
+        if buffered.peek(2)[:2] in _UTF16:
+            raise SourceError(f"{path} is UTF-16", mend="save it as UTF-8")
         if container == "csv":
-            buffered = io.BufferedReader(stream, 1 << 20)  # type: ignore[type-var]
             yield from read_csv(buffered, str(path), settings, file)
             return
         done = 0
         for batch in read_lines(
-            stream,
+            cast(BinaryIO, buffered),
             batch_bytes=settings.batch_bytes,
             max_row_bytes=settings.max_row_bytes,
             max_payload_bytes=settings.max_payload_bytes,
@@ -117,8 +120,11 @@ def read_sample(path: Path) -> list[dict[str, Any]]:
     """The first rows that are JSON objects, at most :data:`SAMPLE_ROWS`.
 
     Raises:
-        SourceError: the file cannot be read, or is empty.
+        SourceError: the file cannot be read.
+        EmptySourceError: it has no row.
     """
+    if path.is_file() and path.stat().st_size == 0:
+        raise _empty(str(path))
     return sample_of(read_rows(path, IngestSettings(batch_bytes=_SAMPLE_BYTES)), str(path))
 
 
@@ -126,7 +132,7 @@ def sample_of(batches: RowBatches, name: str) -> list[dict[str, Any]]:
     """The first rows of batches that are JSON objects, at most :data:`SAMPLE_ROWS`.
 
     Raises:
-        SourceError: there is no row at all.
+        EmptySourceError: there is no row at all.
     """
     found: list[dict[str, Any]] = []
     is_empty = True
@@ -139,8 +145,12 @@ def sample_of(batches: RowBatches, name: str) -> list[dict[str, Any]]:
         if len(found) >= SAMPLE_ROWS or batch["source_row"][-1].as_py() > SAMPLE_ROWS * 4:
             break
     if is_empty:
-        raise SourceError(f"{name} is empty", mend="give a file with rows")
+        raise _empty(name)
     return found[:SAMPLE_ROWS]
+
+
+def _empty(name: str) -> EmptySourceError:
+    return EmptySourceError(f"{name} is empty", mend="give a file with rows")
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
@@ -162,5 +172,9 @@ def _is_json(text: bytes) -> bool:
 def _plain_name(path: Path) -> str:
     name = path.name
     for suffix in COMPRESSIONS:
-        name = name.removesuffix(suffix)
+        name = _without(name, suffix)
     return name
+
+
+def _without(name: str, suffix: str) -> str:
+    return name[: -len(suffix)] if name.lower().endswith(suffix) else name

@@ -30,7 +30,7 @@ def read_csv(stream: BinaryIO, name: str, settings: IngestSettings, file: Binary
         file: whose ``tell()`` is how far reading has come.
 
     Raises:
-        SourceError: there is no header, a column stands in it twice, or quotes do not close.
+        SourceError: there is no header, it is not UTF-8, a column stands in it twice, or quotes do not close.
     """
     header = stream.peek(_HEADER_BYTES)[:_HEADER_BYTES]  # type: ignore[attr-defined]
     delimiter, columns = _header(header, name)
@@ -58,6 +58,10 @@ def read_csv(stream: BinaryIO, name: str, settings: IngestSettings, file: Binary
 
 def _header(head: bytes, name: str) -> tuple[str, list[str]]:
     first = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0]
+    try:
+        first.decode()
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{name} has a CSV header that is not UTF-8", mend="save the file as UTF-8") from error
     delimiter = max(_DELIMITERS, key=lambda each: first.count(each.encode()))
     options = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     try:

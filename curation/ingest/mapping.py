@@ -113,7 +113,7 @@ def read_mapping(path: Path) -> Mapping:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the mapping file {path} cannot be read: {error}") from error
+        raise ConfigError(f"the mapping file {path} cannot be read: {error}", mend="check the path") from error
     return parse_mapping(text, origin=str(path))
 
 
@@ -127,7 +127,7 @@ def parse_mapping(text: str, *, origin: str) -> Mapping:
         values: MappingOf[str, Any] = tomllib.loads(text)
         return Mapping.model_validate(values)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{origin} is not valid TOML: {error}") from error
+        raise ConfigError(f"{origin} is not valid TOML: {error}", mend="mend that line") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -133,4 +133,7 @@ def _check_keys(con: duckdb.DuckDBPyConnection, relation: str, path: Path, key: 
         f"select key, count(*) from {relation} where key is not null group by key having count(*) > 1 limit 1"
     ).fetchone()
     if twice is not None:
-        raise SourceError(f"{path}: {key} {literal(twice[0])} stands in {twice[1]} rows, so it is no key")
+        raise SourceError(
+            f"{path}: {key} {literal(twice[0])} stands in {twice[1]} rows, so it is no key",
+            mend="leave one of them, or name another key in the mapping file",
+        )

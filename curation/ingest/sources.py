@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from curation.ingest.containers import SUFFIXES, is_data_file, read_sample, stem
+from curation.ingest.containers import SUFFIXES, is_data_file, stem
+from curation.ingest.detection import detected, without_empty
 from curation.ingest.fetching import (
     Fetched,
     fetch_dataset,
@@ -17,7 +18,7 @@ from curation.ingest.fetching import (
     is_saved_dataset,
 )
 from curation.ingest.formats.format import Format
-from curation.ingest.formats.registry import detect, format_names, format_of, mappings
+from curation.ingest.formats.registry import format_of, mappings
 from curation.ingest.mapping import Columns, Mapping, Value
 from curation.ingest.remote import Copied, fetch_url, is_url
 from schemas.errors import SourceError
@@ -126,7 +127,7 @@ def _fetched(
             parts.append(split)
         label = "/".join(part for part in parts if part)
         try:
-            format = given or _detected(path)
+            format = given or detected(path)
         except SourceError as error:
             raise renamed(error, {path: source}) from error
         found.append(SourceFile(path, label, format, split=split, origin=source))
@@ -146,9 +147,9 @@ def _remote(
             prefix = "" if source_name is None or is_one else f"{source_name}/"
             found = [
                 SourceFile(
-                    path, source_name if source_name and is_one else prefix + stem(path), given or _detected(path)
+                    path, source_name if source_name and is_one else prefix + stem(path), given or detected(path)
                 )
-                for path in remote.urls
+                for path in without_empty(list(remote.urls))
             ]
     except SourceError as error:
         raise renamed(error, remote.urls) from error
@@ -167,6 +168,8 @@ def _files_of(
     source: str, given: Format | Mapping | None, source_name: str | None, fetch_folder: Path, copied: Copied
 ) -> list[SourceFile]:
     path = Path(source)
+    if not source.strip():
+        raise SourceError("the name of a source is empty", mend="give a file, a folder, a glob, a URL or a Hub id")
     if is_url(source):
         return _remote(source, given, source_name, fetch_folder, copied)
     if path.is_dir() and is_saved_dataset(path):
@@ -179,13 +182,13 @@ def _files_of(
         if not paths:
             raise SourceError(f"no file matches {source}", mend="check the pattern")
         prefix = "" if source_name is None else f"{source_name}/"
-        return [SourceFile(each, prefix + stem(each), given or _detected(each)) for each in paths]
+        return [SourceFile(each, prefix + stem(each), given or detected(each)) for each in without_empty(paths)]
     if not path.exists() and is_hub_id(source):
         fetch_folder.mkdir(parents=True, exist_ok=True)
         return _fetched(fetch_dataset(source, fetch_folder), source, given, source_name)
     if not path.exists():
         raise SourceError(f"{source} does not exist", mend="check the path")
-    return [SourceFile(path, source_name or stem(path), given or _detected(path))]
+    return [SourceFile(path, source_name or stem(path), given or detected(path))]
 
 
 def _folder(folder: Path, given: Format | Mapping | None, name: str) -> list[SourceFile]:
@@ -194,15 +197,20 @@ def _folder(folder: Path, given: Format | Mapping | None, name: str) -> list[Sou
             found = _mapped_folder(folder, mapping, name, must_fit=given is not None)
             if found:
                 return found
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and is_data_file(path))
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and is_data_file(path) and not _is_hidden(path, folder)
+    )
     if not files:
         raise SourceError(f"{folder} holds no data file", mend=f"give a folder with {', '.join(SUFFIXES)} files")
     return [
-        SourceFile(
-            each, f"{name}/{(each.relative_to(folder).parent / stem(each)).as_posix()}", given or _detected(each)
-        )
-        for each in files
+        SourceFile(each, f"{name}/{(each.relative_to(folder).parent / stem(each)).as_posix()}", given or detected(each))
+        for each in without_empty(files)
     ]
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder that programs keep for themselves, as ``.git`` and ``.ipynb_checkpoints``."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _mapped_folder(folder: Path, mapping: Mapping, name: str, *, must_fit: bool) -> list[SourceFile]:
@@ -210,25 +218,16 @@ def _mapped_folder(folder: Path, mapping: Mapping, name: str, *, must_fit: bool)
     wanted = [rows.files for rows in mapping.rows] + [table.file for table in mapping.tables.values()]
     missing = [pattern for pattern in wanted if not any(folder.glob(pattern))]
     if missing and must_fit:
-        raise SourceError(f"{folder} has no {missing[0]}, which the format {mapping.name} needs")
+        raise SourceError(
+            f"{folder} has no {missing[0]}, which the format {mapping.name} needs",
+            mend="give the folder that holds it, or another format",
+        )
     if missing:
         return []
     tables = {key: min(folder.glob(table.file)) for key, table in mapping.tables.items()}
-    files = [(path, rows) for rows in mapping.rows for path in sorted(folder.glob(rows.files))]
+    files = {path: rows for rows in mapping.rows for path in sorted(folder.glob(rows.files))}
     is_single = len(files) == 1
     return [
-        SourceFile(path, name if is_single else f"{name}/{stem(path)}", mapping, rows, tables) for path, rows in files
+        SourceFile(path, name if is_single else f"{name}/{stem(path)}", mapping, files[path], tables)
+        for path in without_empty(list(files))
     ]
-
-
-def _detected(path: Path) -> Format | Mapping:
-    sample = read_sample(path)
-    if not sample:
-        raise SourceError(f"{path}: none of its first rows is a JSON object", mend="give a file with one object a line")
-    found = detect(sample)
-    if found is None:
-        raise SourceError(
-            f"{path}: no known format fits its first rows",
-            mend=f"name one with --format ({', '.join(format_names())}, or a mapping file)",
-        )
-    return found

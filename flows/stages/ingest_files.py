@@ -20,7 +20,7 @@ from curation.ingest.sources import SourceFile, find_sources
 from curation.ingest.staging import FileTally
 from flows.console import progress
 from flows.workspace import Workspace
-from schemas.errors import SourceError, WorkspaceError
+from schemas.errors import EmptySourceError, SourceError, WorkspaceError
 
 KILOBYTE = 1 << 10
 Advance = Callable[[int, str], None]
@@ -125,7 +125,7 @@ def check_share(source: SourceFile, tally: FileTally, most: float) -> None:
         SourceError: it has no row, or the share of rows that failed is above ``most``.
     """
     if tally.num_rows == 0:
-        raise SourceError(f"{source} is empty", mend="give a file with rows")
+        raise EmptySourceError(f"{source} is empty", mend="give a file with rows")
     if tally.failed_share > most:
         raise SourceError(
             f"{source}: {tally.num_failed_rows:,} of {tally.num_rows:,} rows are bad as {source.format.name}"

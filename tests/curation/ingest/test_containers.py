@@ -201,14 +201,21 @@ def test_a_large_element_of_a_list_is_set_aside(tmp_path: Path) -> None:
         ("rows.json", b'[{"prompt": "a"', "is not valid JSON"),
         ("rows.jsonl", b"", "is empty"),
         ("rows.jsonl", b"\n \n", "is empty"),
-        ("rows.csv", b"", "has no CSV header"),
+        ("rows.csv", b"", "is empty"),
+        ("rows.parquet", b"", "is empty"),
+        ("rows.csv", b"prompt,chosen,rejected\n", "is empty"),
+        ("rows.csv", b"pr\xe9,chosen,rejected\na,b,c\n", "has a CSV header that is not UTF-8"),
+        ("rows.csv", b'prompt,chosen,rejected\na,"b,c\nd,e,f\n', "none of its first rows has the columns"),
+        ("rows.csv", "prompt,chosen,rejected\na,b,c\n".encode("utf-16"), "is UTF-16"),
+        ("rows.jsonl", json.dumps(ROWS[0]).encode("utf-16"), "is UTF-16"),
+        ("rows.xlsx", b"PK\x03\x04 and so on", "none of its first rows is a JSON object"),
         ("rows.csv", b"a,a\n1,2\n", "has the column 'a' twice"),
         ("rows.parquet", b"PAR1 and nothing", "cannot be read as Parquet"),
         ("rows.arrow", b"ARROW1\0\0 and nothing", "cannot be read as Arrow"),
         ("rows.jsonl.gz", b"\x1f\x8bnothing", "corrupt gzip"),
         ("rows.jsonl.zst", b"\x28\xb5\x2f\xfdnothing", "corrupt zstd"),
         ("rows.jsonl", b"[1]\n", "none of its first rows is a JSON object"),
-        ("rows.jsonl", b'{"a": 1}\n', "no known format fits"),
+        ("rows.jsonl", b'{"a": 1}\n', "no known format fits its columns a"),
     ],
 )
 def test_a_broken_file_is_one_clear_error(tmp_path: Path, name: str, content: bytes, says: str) -> None:
@@ -217,6 +224,49 @@ def test_a_broken_file_is_one_clear_error(tmp_path: Path, name: str, content: by
         read_file(tmp_path / name)
     assert name in raised.value.message
     assert raised.value.mend
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("crlf.jsonl", b"".join(json.dumps(row).encode() + b"\r\n" for row in ROWS)),
+        ("bom.jsonl", b"\xef\xbb\xbf" + b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)),
+        ("bom.json", b"\xef\xbb\xbf" + json.dumps(ROWS).encode()),
+        ("no end.jsonl", b"\n".join(json.dumps(row).encode() for row in ROWS)),
+        ("no suffix", b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)),
+        ("UPPER.JSONL", b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)),
+        ("UPPER.JSON.GZ", gzip.compress(json.dumps(ROWS).encode())),
+        ("Überblick 漢字 'q\".jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)),
+        ("bom crlf.csv", b"\xef\xbb\xbf" + pl.DataFrame(ROWS).write_csv(line_terminator="\r\n").encode()),
+    ],
+)
+def test_files_as_other_systems_write_them(
+    tmp_path: Path, expected: list[dict[str, Any]], name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    judgments, quarantine = read_file(tmp_path / name)
+    assert quarantine == []
+    assert but_source(judgments) == but_source(expected)
+
+
+def test_empty_and_hidden_files_of_a_folder_are_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    write_lines(folder / ".ipynb_checkpoints" / "rows.jsonl", ROWS)
+    (folder / "empty.jsonl").touch()
+    (folder / "header.csv").write_text("prompt,chosen,rejected\n")
+    with pytest.raises(SourceError, match=r"empty\.jsonl and the 1 other files are empty"):
+        find_sources([str(folder)], fetch_folder=tmp_path)
+    write_lines(folder / "rows.jsonl", ROWS)
+    for given in (str(folder), str(folder / "*.*")):
+        for format_name in (None, "long"):
+            (source,) = find_sources([given], fetch_folder=tmp_path, format_name=format_name)
+            assert source.path == folder / "rows.jsonl"
+
+
+def test_a_source_without_a_name_is_not_the_folder_one_is_in(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="the name of a source is empty"):
+        find_sources([""], fetch_folder=tmp_path)
 
 
 def test_a_truncated_zstd_file(tmp_path: Path) -> None:
