@@ -1,58 +1,53 @@
 """Contradictions: judgments that cannot all be right, each with its kind and the ids that show it.
 
 Kinds: two annotators on one pair; one annotator against themselves; the two display orders; two sources; a pair and a
-near-duplicate of it; a pair on a cycle of preferences. Ties oppose nobody.
+near-duplicate of it; a pair on a cycle of preferences. Ties oppose nobody. The first four are seen in the votes on one
+criterion, as numbers, some pairs at a time; the other two in the pairs.
 """
 
 from __future__ import annotations
 
-import duckdb
-import polars as pl
+from collections.abc import Iterator
 
+import duckdb
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curation.annotators.votes import BACKWARD, FORWARD, HIGH, LOW, TIE, Votes
 from schemas.identity import sql_digest
 
-_COLUMNS = "contradiction_id, kind, pair_id, other_pair_id, annotator_id, num_for, num_against, evidence"
+_SCHEMA = {
+    "contradiction_id": pl.String,
+    "kind": pl.String,
+    "pair_id": pl.String,
+    "other_pair_id": pl.String,
+    "annotator_id": pl.String,
+    "num_for": pl.Int32,
+    "num_against": pl.Int32,
+    "evidence": pl.String,
+}
 
-_PREPARE = """
-    create temp table contested as
-    select pair_id, chosen_id, rejected_id
-    from pairs
-    where num_votes_chosen > 0 and num_votes_rejected > 0;
-
-    create temp table sides as
-    select
-        judgments.pair_id,
-        judgments.judgment_id,
-        judgments.annotator_id,
-        judgments.source,
-        case
-            when judgments.is_display_order_known
-            then case when judgments.response_a_id < judgments.response_b_id then 'low_first' else 'high_first' end
-        end as display_order,
-        (judgments.vote = 'a') = (judgments.response_a_id = contested.chosen_id) as is_for
-    from judgments
-    join contested using (pair_id)
-    where judgments.vote <> 'tie'
-"""
+_CHUNK_VOTES = 2_000_000
 
 _BETWEEN_ANNOTATORS = """
     select
-        'between_annotators' as kind, pair_id, null::varchar as other_pair_id, null::varchar as annotator_id,
+        'between_annotators' as kind, pair, null::varchar as other_pair_id, null::integer as annotator,
         count(*) filter (is_for) as num_for, count(*) filter (not is_for) as num_against,
         to_json({
             'for': list(judgment_id order by judgment_id) filter (is_for),
             'against': list(judgment_id order by judgment_id) filter (not is_for)
         }) as evidence
     from sides
-    group by pair_id
+    group by pair
     having bool_or(is_for) and not bool_and(is_for)
         -- unnamed voters are taken to be different people
-        and count(distinct annotator_id) + count(*) filter (annotator_id is null) > 1
+        and count(distinct annotator) + count(*) filter (annotator is null) > 1
 """
 
 _WITHIN_ANNOTATOR = """
     select
-        'within_annotator' as kind, pair_id, null::varchar as other_pair_id, annotator_id,
+        'within_annotator' as kind, pair, null::varchar as other_pair_id, annotator,
         count(*) filter (is_for) as num_for, count(*) filter (not is_for) as num_against,
         to_json({
             'for': list(judgment_id order by judgment_id) filter (is_for),
@@ -60,32 +55,43 @@ _WITHIN_ANNOTATOR = """
             'is_swapped': count(distinct display_order) > 1
         }) as evidence
     from sides
-    where annotator_id is not null
-    group by pair_id, annotator_id
+    where annotator is not null
+    group by pair, annotator
     having bool_or(is_for) and not bool_and(is_for)
 """
 
 _BETWEEN_GROUPS = """
     with majorities as (
         select
-            pair_id, {column} as part,
+            pair, {column} as part,
             count(*) filter (is_for) as num_for, count(*) filter (not is_for) as num_against
         from sides
         where {column} is not null
-        group by pair_id, {column}
+        group by pair, {column}
     )
     select
-        '{kind}' as kind, pair_id, null::varchar as other_pair_id, null::varchar as annotator_id,
+        '{kind}' as kind, pair, null::varchar as other_pair_id, null::integer as annotator,
         sum(num_for)::bigint as num_for, sum(num_against)::bigint as num_against,
         to_json({{
             'for': list(part order by part) filter (num_for > num_against),
             'against': list(part order by part) filter (num_for < num_against),
-            'pair': pair_id
+            'pair': any_value(pair_id)
         }}) as evidence
     from majorities
-    group by pair_id
+    join contested using (pair)
+    group by pair
     having bool_or(num_for > num_against) and bool_or(num_for < num_against)
 """
+
+_OF_VOTES = " union all by name ".join(
+    f"(select * from ({query}))"
+    for query in (
+        _BETWEEN_ANNOTATORS,
+        _WITHIN_ANNOTATOR,
+        _BETWEEN_GROUPS.format(column="display_order", kind="between_orders"),
+        _BETWEEN_GROUPS.format(column="source", kind="between_sources"),
+    )
+)
 
 _BETWEEN_NEAR_DUPLICATES = """
     with prompt_groups as (select item_id, group_id from near_duplicates where kind = 'prompt'),
@@ -148,51 +154,91 @@ _TRANSITIVE = """
 """
 
 
-def contradictions(
-    judgments: pl.DataFrame,
-    pairs: pl.DataFrame,
-    near_duplicates: pl.DataFrame,
-    pair_graph: pl.DataFrame,
-    components: pl.DataFrame,
-) -> pl.DataFrame:
-    """Every contradiction: the columns of ``raw.contradictions`` but ``run_id``, sorted.
+def between_votes(votes: Votes, judgments: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Contradictions among the votes on each pair: the columns of ``raw.contradictions`` but ``run_id``.
 
     Args:
-        judgments: ``judgment_id``, ``pair_id``, ``response_a_id``, ``response_b_id``, ``vote``,
-            ``is_display_order_known``, ``annotator_id``, ``source``.
+        votes: on one criterion.
+        judgments: that they were made from: ``judgment_id``, ``annotator_id``, ``source``.
+        pairs: consensus in the order of the votes' pairs: ``chosen_id``.
+    """
+    low_is_chosen: NDArray[np.bool_] = (pairs["chosen_id"] == votes.low_ids).to_numpy()
+    is_contested: NDArray[np.bool_] = np.minimum(votes.tally[:, LOW], votes.tally[:, HIGH]) > 0
+    found = [pl.DataFrame(schema=_SCHEMA)]
+    for chosen in _chunks(np.flatnonzero(is_contested[votes.pair] & (votes.vote != TIE)), votes.pair):
+        pair = votes.pair[chosen]
+        row = votes.row[chosen]
+        order = votes.order[chosen]
+        sides = judgments.select("judgment_id", "annotator_id", "source")[row].select(
+            "judgment_id",
+            "source",
+            pair=pl.Series(pair),
+            annotator=pl.when(pl.col("annotator_id").is_not_null()).then(pl.Series(votes.annotator[chosen])),
+            display_order=pl.when(pl.Series(order == FORWARD))
+            .then(pl.lit("low_first"))
+            .when(pl.Series(order == BACKWARD))
+            .then(pl.lit("high_first")),
+            is_for=pl.Series((votes.vote[chosen] == LOW) == low_is_chosen[pair]),
+        )
+        codes = np.unique(pair)
+        contested = pl.DataFrame({"pair": codes, "pair_id": votes.pair_ids.gather(codes)})
+        part = _found(_OF_VOTES, {"sides": sides, "contested": contested})
+        named = part.with_columns(
+            pair_id=votes.pair_ids.gather(part["pair"]), annotator_id=votes.annotator_ids.gather(part["annotator"])
+        )
+        found.append(named.select(pl.col(name).cast(kind) for name, kind in _SCHEMA.items()))
+    return pl.concat(found)
+
+
+def between_pairs(
+    pairs: pl.DataFrame, near_duplicates: pl.DataFrame, pair_graph: pl.DataFrame, components: pl.DataFrame
+) -> pl.DataFrame:
+    """Contradictions among pairs: the columns of ``raw.contradictions`` but ``run_id``.
+
+    Args:
         pairs: ``pair_id``, ``prompt_id``, ``criterion``, ``chosen_id``, ``rejected_id``, ``num_votes_chosen``,
             ``num_votes_rejected``, ``is_tied``.
         near_duplicates: ``kind`` (prompt or response), ``item_id``, ``group_id``.
         pair_graph: ``pair_id``, ``component_id``: pairs that lie on a cycle.
         components: ``component_id``, ``response_ids``, ``shortest_cycle_length``.
     """
-    queries = (
-        _BETWEEN_ANNOTATORS,
-        _WITHIN_ANNOTATOR,
-        _BETWEEN_GROUPS.format(column="display_order", kind="between_orders"),
-        _BETWEEN_GROUPS.format(column="source", kind="between_sources"),
-        _BETWEEN_NEAR_DUPLICATES,
-        _TRANSITIVE,
+    known = pairs.select(
+        "pair_id",
+        "prompt_id",
+        "criterion",
+        "chosen_id",
+        "rejected_id",
+        "num_votes_chosen",
+        "num_votes_rejected",
+        "is_tied",
     )
+    frames = {"pairs": known, "pair_graph": pair_graph, "components": components}
+    found = [_found(_TRANSITIVE, frames)]
+    if len(near_duplicates) > 0:
+        found.append(_found(_BETWEEN_NEAR_DUPLICATES, {"pairs": known, "near_duplicates": near_duplicates}))
+    return pl.concat(part.select(pl.col(name).cast(kind) for name, kind in _SCHEMA.items()) for part in found)
+
+
+def _chunks(chosen: NDArray[np.int64], pair: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
+    """Parts of some votes, cut where a pair ends."""
+    start = 0
+    while start < len(chosen):
+        stop = min(start + _CHUNK_VOTES, len(chosen))
+        while stop < len(chosen) and pair[chosen[stop]] == pair[chosen[stop - 1]]:
+            stop += 1
+        yield chosen[start:stop]
+        start = stop
+
+
+def _found(query: str, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """Result of a query over frames, with the contradictions' identifiers."""
     con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     try:
-        frames = {
-            "judgments": judgments,
-            "pairs": pairs,
-            "near_duplicates": near_duplicates,
-            "pair_graph": pair_graph,
-            "components": components,
-        }
         for name, frame in frames.items():
             con.register(name, frame.to_arrow())
-        con.execute(_PREPARE)
-        found = " union all by name ".join(f"(select * from ({query}))" for query in queries)
-        identified = f"select {sql_digest('kind', 'evidence::varchar')} as contradiction_id, * from ({found})"
-        ordered = f"select {_COLUMNS} from ({identified}) order by kind, contradiction_id, pair_id, annotator_id"
-        return (
-            con.execute(ordered)
-            .pl()
-            .with_columns(pl.col("num_for", "num_against").cast(pl.Int32), pl.col("evidence").cast(pl.String))
-        )
+        return con.execute(
+            f"select {sql_digest('kind', 'evidence::varchar')} as contradiction_id, * replace (evidence::varchar as "
+            f"evidence) from ({query})"
+        ).pl()
     finally:
         con.close()

@@ -14,7 +14,7 @@ from curation.annotators.estimates import annotator_estimates, pair_estimates
 from curation.annotators.model import fit
 from curation.annotators.taste import taste_splits
 from curation.annotators.votes import Votes, encode
-from curation.contradictions import contradictions
+from curation.contradictions import between_pairs, between_votes
 from curation.graphs import PreferenceGraphs, preference_graphs
 from curation.length_bias import length_bias
 from curation.near_duplicates import near_duplicate_groups
@@ -47,6 +47,7 @@ class CriterionDiagnosis:
     shared: pl.DataFrame
     nominal: pl.DataFrame
     ordinal: pl.DataFrame | None
+    contradictions: pl.DataFrame
     facts: dict[str, Any]
 
 
@@ -63,11 +64,11 @@ def diagnose_judgments(
 
     Args:
         criteria: names, none without a judgment.
-        judgments_of: reads the judgments on one criterion (columns of ``raw.judgments``); called twice for each.
+        judgments_of: reads the judgments on one criterion (columns of ``raw.judgments``); called once for each.
         responses: ``response_id``, ``prompt_id``, ``text``.
         prompts: ``prompt_id``, ``messages``.
         settings: of the diagnosis.
-        advance: told of progress, (steps, note); there are ``2 * len(criteria) + 3`` steps.
+        advance: told of progress, (steps, note); there are ``len(criteria) + 4`` steps.
     """
     near = _near_duplicates(responses, prompts)
     advance(1, "near-duplicates")
@@ -81,18 +82,15 @@ def diagnose_judgments(
     pairs = pl.concat([part.pairs for part in parts])
     graphs = graphs_of(pairs, seed=settings.seed)
     advance(1, "graphs")
-    found = []
-    for criterion in criteria:
-        own = pairs.filter(pl.col("criterion") == criterion)
-        found.append(contradictions(judgments_of(criterion), own, near, graphs.pair_graph, graphs.components))
-        advance(1, f"contradictions {criterion}")
+    found = between_pairs(pairs, near, graphs.pair_graph, graphs.components)
+    advance(1, "contradictions")
     ends = pairs.select("pair_id", response_x_id="chosen_id", response_y_id="rejected_id")
     tables = {
         "pair_estimates": pairs,
         "annotator_estimates": pl.concat([part.annotators for part in parts]),
         "annotator_pairs": annotator_pairs(pl.concat([part.shared for part in parts])),
         "agreement": agreement(parts, settings),
-        "contradictions": pl.concat(found),
+        "contradictions": pl.concat([*(part.contradictions for part in parts), found]),
         "pair_graph": graphs.pair_graph,
         "preference_components": graphs.components,
         "response_estimates": graphs.response_estimates,
@@ -139,6 +137,7 @@ def diagnose_criterion(
         shared=shared_votes(votes),
         nominal=nominal_patterns(votes, labels),
         ordinal=ordinal_patterns(judgments, votes, labels),
+        contradictions=between_votes(votes, judgments, pairs),
         facts={
             "criterion": criterion,
             "num_judgments": votes.num_votes,

@@ -86,7 +86,7 @@ def _compute(lake: Lake, workspace: Workspace, settings: DiagnoseSettings) -> Di
         raise WorkspaceError("there are no judgments to diagnose", mend=f"winnow ingest -w {workspace.root} FILE")
     responses = lake.frame("select response_id, prompt_id, text from raw.responses order by response_id")
     prompts = lake.frame("select prompt_id, messages from raw.prompts order by prompt_id")
-    with progress("diagnose", total=2 * len(criteria) + 3) as advance:
+    with progress("diagnose", total=len(criteria) + 4) as advance:
         return diagnose_judgments(
             criteria,
             lambda criterion: lake.frame(_JUDGMENTS, [criterion]),

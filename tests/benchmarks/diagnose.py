@@ -26,7 +26,7 @@ from curation.agreement import annotator_pairs
 from curation.annotators.dawid_skene import dawid_skene
 from curation.annotators.model import fit
 from curation.annotators.votes import Votes
-from curation.contradictions import contradictions
+from curation.contradictions import between_pairs
 from curation.diagnosis import agreement, diagnose_criterion, graphs_of
 from curation.settings import DiagnoseSettings
 from tests.benchmarks import near_duplicates
@@ -108,9 +108,10 @@ def whole_diagnosis(judgments: pl.DataFrame) -> dict[str, float]:
     none = pl.DataFrame(schema={"kind": pl.String, "item_id": pl.String, "group_id": pl.String})
     found = timed(
         "contradictions",
-        lambda: contradictions(judgments, part.pairs, none, graphs.pair_graph, graphs.components),
+        lambda: between_pairs(part.pairs, none, graphs.pair_graph, graphs.components),
     )
     assert len(found) > 0
+    assert len(part.contradictions) > 0
     return seconds
 
 

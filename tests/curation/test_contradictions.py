@@ -10,7 +10,7 @@ import pytest
 from curation.annotators.estimates import pair_estimates
 from curation.annotators.model import fit
 from curation.annotators.votes import Votes
-from curation.contradictions import contradictions
+from curation.contradictions import between_pairs, between_votes
 from curation.diagnosis import graphs_of
 from tests.real_votes import judgments as real_judgments
 
@@ -30,9 +30,12 @@ def judgments(rows: list[Row], *, prompt: str = "prompt") -> pl.DataFrame:
 
 def find(frame: pl.DataFrame, near: pl.DataFrame = NEAR) -> pl.DataFrame:
     prompts = frame.group_by("pair_id").agg(pl.col("prompt_id").first())
-    pairs = pair_estimates(fit(Votes.of(frame))).join(prompts, on="pair_id").with_columns(criterion=pl.lit("overall"))
+    votes = Votes.of(frame)
+    pairs = pair_estimates(fit(votes)).join(prompts, on="pair_id", maintain_order="left")
+    pairs = pairs.with_columns(criterion=pl.lit("overall"))
     graphs = graphs_of(pairs, seed=0)
-    return contradictions(frame, pairs, near, graphs.pair_graph, graphs.components)
+    found = (between_votes(votes, frame, pairs), between_pairs(pairs, near, graphs.pair_graph, graphs.components))
+    return pl.concat(found).sort("kind", "contradiction_id", "pair_id", "annotator_id")
 
 
 def kinds(found: pl.DataFrame) -> dict[str, int]:
