@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation.annotators.votes import NUM_VOTES, TIE, Votes
+from curation.annotators.votes import NUM_VOTES, TIE, Votes, encode
 
 Array = NDArray[np.float64]
 
@@ -69,13 +69,15 @@ def unit_patterns(
     Returns:
         ``slice``, ``slice_value``, ``counts`` (list of V), ``num_same``.
     """
-    votes = pl.DataFrame({"pair": pair, "value": value, "slice_value": labels}).filter(
-        pl.col("slice_value").is_not_null()
-    )
+    is_labelled = labels.is_not_null().to_numpy()
+    names, label = encode(labels.drop_nulls())
+    unit = pair[is_labelled].astype(np.int64) * len(names) + label
+    votes = pl.DataFrame({"unit": unit, "value": value[is_labelled].astype(np.int32)})
     counts = [(pl.col("value") == code).sum().alias(f"n{code}") for code in range(num_values)]
     columns = [f"n{code}" for code in range(num_values)]
-    units = votes.group_by("pair", "slice_value").agg(counts)
-    patterns = units.group_by("slice_value", *columns).agg(num_same=pl.len().cast(pl.Int64))
+    units = votes.group_by("unit").agg(counts)
+    patterns = units.group_by(pl.col("unit") % max(len(names), 1), *columns).agg(num_same=pl.len().cast(pl.Int64))
+    patterns = patterns.with_columns(slice_value=names.gather(patterns["unit"]))
     return patterns.select(
         pl.lit(name).alias("slice"),
         "slice_value",

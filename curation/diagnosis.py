@@ -74,17 +74,44 @@ def diagnose_judgments(
     advance(1, "near-duplicates")
     features = response_features(responses, prompts)
     advance(1, "texts")
+    diagnosis = diagnose_votes(criteria, judgments_of, features=features, near=near, settings=settings, advance=advance)
+    ends = diagnosis.tables["pair_estimates"].select("pair_id", response_x_id="chosen_id", response_y_id="rejected_id")
+    of_texts = {
+        "near_duplicates": near,
+        "response_features": features,
+        "pair_features": pair_features(ends, responses),
+    }
+    return Diagnosis(diagnosis.tables | of_texts, diagnosis.facts)
+
+
+def diagnose_votes(
+    criteria: Sequence[str],
+    judgments_of: Callable[[str], pl.DataFrame],
+    *,
+    features: pl.DataFrame,
+    near: pl.DataFrame,
+    settings: DiagnoseSettings,
+    advance: Advance = lambda steps, note: None,
+) -> Diagnosis:
+    """What the votes say, one criterion after the other, given what the texts say.
+
+    Args:
+        criteria, judgments_of, settings, advance: as :func:`diagnose_judgments`, with ``len(criteria) + 2`` steps.
+        features: ``response_id``, ``num_chars``.
+        near: groups of near-duplicates, ``kind``, ``item_id``, ``group_id``.
+    """
     parts = []
     for criterion in criteria:
-        judgments = _with_prompt_groups(judgments_of(criterion), near)
-        parts.append(diagnose_criterion(criterion, judgments, features, settings))
+        # handed over without a name of its own here, so that what is no longer needed is freed on the way
+        parts.append(
+            diagnose_criterion(criterion, _with_prompt_groups(judgments_of(criterion), near), features, settings)
+        )
         advance(1, criterion)
     pairs = pl.concat([part.pairs for part in parts])
     graphs = graphs_of(pairs, seed=settings.seed)
     advance(1, "graphs")
     found = between_pairs(pairs, near, graphs.pair_graph, graphs.components)
     advance(1, "contradictions")
-    ends = pairs.select("pair_id", response_x_id="chosen_id", response_y_id="rejected_id")
     tables = {
         "pair_estimates": pairs,
         "annotator_estimates": pl.concat([part.annotators for part in parts]),
@@ -94,9 +121,6 @@ def diagnose_judgments(
         "pair_graph": graphs.pair_graph,
         "preference_components": graphs.components,
         "response_estimates": graphs.response_estimates,
-        "near_duplicates": near,
-        "response_features": features,
-        "pair_features": pair_features(ends, responses),
     }
     return Diagnosis(tables, {part.facts["criterion"]: part.facts for part in parts})
 
@@ -113,12 +137,14 @@ def diagnose_criterion(
         settings: of the diagnosis.
     """
     votes = Votes.of(judgments)
+    start = votes.ballots.starts[:-1]
+    prompts = judgments["prompt_id"].gather(votes.row[start])
+    judgments = judgments.drop("pair_id", "prompt_id", "response_a_id", "response_b_id", "vote")
+    sources, source = encode(judgments["source"])
     model = fit(votes, settings.annotators)
     taste = taste_splits(model)
-    start = np.searchsorted(votes.pair, np.arange(votes.num_pairs, dtype=np.int32))
-    sources, source = encode(judgments["source"])
     pairs = pair_estimates(model).with_columns(
-        prompt_id=judgments["prompt_id"].gather(votes.row[start]),
+        prompt_id=prompts,
         criterion=pl.lit(criterion),
         source=sources.gather(np.minimum.reduceat(source[votes.row], start)),
         is_taste_split=pl.when(pl.Series(taste.is_tested)).then(pl.Series(taste.is_split)),

@@ -43,9 +43,9 @@ def length_bias(votes: Votes, responses: pl.DataFrame) -> LengthBias:
         votes: on one criterion.
         responses: ``response_id``, ``num_chars``.
     """
-    low, high = _log_chars(votes.low_ids, responses), _log_chars(votes.high_ids, responses)
+    log_chars = _log_chars(votes.response_ids, responses)
     is_decided = votes.vote != TIE
-    x = (low - high)[votes.pair[is_decided]]
+    x = (log_chars[votes.low] - log_chars[votes.high])[votes.pair[is_decided]]
     y = (votes.vote[is_decided] == LOW).astype(np.float64)
     whole, whole_error = _slopes(x, y, np.zeros(len(x), dtype=np.int32), 1, mean=0.0, variance=100.0)
     annotator = votes.annotator[is_decided]

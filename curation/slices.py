@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from curation.agreement import unit_patterns
 from curation.annotators.votes import NUM_VOTES, TIE, Votes
@@ -36,9 +37,7 @@ def slice_labels(criterion: str, judgments: pl.DataFrame, votes: Votes) -> dict[
 
 def nominal_patterns(votes: Votes, labels: Mapping[str, pl.Series]) -> pl.DataFrame:
     """Vote counts of the units of every slice, for :func:`curation.agreement.alpha_by_slice`."""
-    return pl.concat(
-        unit_patterns(votes.pair, votes.vote, NUM_VOTES, name=name, labels=values) for name, values in labels.items()
-    )
+    return _patterns(votes.pair, votes.vote, NUM_VOTES, labels)
 
 
 def ordinal_patterns(judgments: pl.DataFrame, votes: Votes, labels: Mapping[str, pl.Series]) -> pl.DataFrame | None:
@@ -55,10 +54,23 @@ def ordinal_patterns(judgments: pl.DataFrame, votes: Votes, labels: Mapping[str,
     rank = strength.fill_null(0).to_numpy()
     most = int(rank.max())
     value = np.array([1, -1, 0])[votes.vote] * rank + most
-    return pl.concat(
-        unit_patterns(votes.pair[keep], value[keep], 2 * most + 1, name=name, labels=values.filter(pl.Series(keep)))
-        for name, values in labels.items()
-    )
+    kept = {name: values.filter(pl.Series(keep)) for name, values in labels.items()}
+    return _patterns(votes.pair[keep], value[keep], 2 * most + 1, kept)
+
+
+def _patterns(
+    pair: NDArray[np.integer], value: NDArray[np.integer], num_values: int, labels: Mapping[str, pl.Series]
+) -> pl.DataFrame:
+    """Vote counts of every slice; slices that have one and the same value for all votes are counted once."""
+    every = pl.repeat("", len(pair), eager=True)
+    whole = unit_patterns(pair, value, num_values, name="all", labels=every)
+    found = []
+    for name, values in labels.items():
+        if values.null_count() == 0 and (values == values.first()).all():
+            found.append(whole.with_columns(slice=pl.lit(name), slice_value=pl.lit(values.first())))
+        else:
+            found.append(unit_patterns(pair, value, num_values, name=name, labels=values))
+    return pl.concat(found)
 
 
 def same_width(patterns: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -67,7 +67,7 @@ def mace(train: Votes, test: Votes) -> Array:
 
 def bradley_terry(train: Votes, test: Votes) -> Array:
     """evalica's Bradley-Terry over the responses of each prompt; ties at the rate of the set."""
-    ids, code = encode(train.low_ids.append(train.high_ids))
+    ids, code = encode(pl.concat([train.low_ids, train.high_ids]))
     low, high = code[: train.num_pairs], code[train.num_pairs :]
     links = sparse.coo_array((np.ones(len(low)), (low, high)), shape=(len(ids), len(ids)))
     component = sparse.csgraph.connected_components(links, directed=False)[1][low][train.pair]

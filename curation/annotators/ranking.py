@@ -17,7 +17,7 @@ from scipy.sparse.linalg import cg
 
 from curation.annotators.confusion import Grid
 from curation.annotators.em import Array
-from curation.annotators.votes import Votes, encode
+from curation.annotators.votes import Votes
 
 _LEAST_SHARE = 0.5
 """Least share of the complete-data information that a Newton step of the rewards counts on."""
@@ -41,17 +41,19 @@ class DenseGraph:
     @classmethod
     def of(cls, votes: Votes, *, min_degree: float) -> DenseGraph:
         """Connected components in which a response stands in at least ``min_degree`` pairs on average."""
-        ids, code = encode(pl.concat([votes.low_ids, votes.high_ids]))
-        low, high = code[: votes.num_pairs], code[votes.num_pairs :]
-        shape = (len(ids), len(ids))
+        low, high = votes.low, votes.high
+        if np.isinf(min_degree):
+            nothing = np.empty(0, dtype=np.int64)
+            return cls(votes.response_ids.head(0), nothing, nothing, nothing)
+        shape = (len(votes.response_ids), len(votes.response_ids))
         links = sparse.coo_array((np.ones(len(low), dtype=np.int8), (low, high)), shape=shape)
         num, component = sparse.csgraph.connected_components(links, directed=False)
         num_pairs = np.bincount(component[low], minlength=num)
         num_responses = np.bincount(component, minlength=num)
-        is_dense = 2.0 * num_pairs >= min_degree * num_responses
+        is_dense = (num_pairs > 0) & (2.0 * num_pairs >= min_degree * num_responses)
         pair = np.flatnonzero(is_dense[component[low]])
         used, renumbered = np.unique(np.concatenate((low[pair], high[pair])), return_inverse=True)
-        return cls(ids.gather(used), pair, renumbered[: len(pair)], renumbered[len(pair) :])
+        return cls(votes.response_ids.gather(used), pair, renumbered[: len(pair)], renumbered[len(pair) :])
 
     @property
     def num_responses(self) -> int:

@@ -24,6 +24,9 @@ from curation.annotators.votes import NUM_CELLS, TIE, Votes
 LEAST_VOTES = 4
 """Votes from which a pair is tested: two a group."""
 
+_ENOUGH_PAIRS = 200_000
+"""Pairs that the test itself is made on; of more, every so many-th, and all of them only where it found two groups."""
+
 _ROUNDS = 12
 _POWER_ROUNDS = 30
 _SURE = 0.9
@@ -63,7 +66,8 @@ def taste_splits(model: AnnotatorModel) -> TasteSplit:
     group = np.zeros(votes.num_annotators, dtype=np.int8)
     if not is_tested.any():
         return TasteSplit(is_split, is_tested, group, np.nan, np.nan)
-    tested = votes.of_pairs(np.flatnonzero(is_tested))
+    pairs = np.flatnonzero(is_tested)
+    tested = votes.of_pairs(pairs[:: max(1, len(pairs) // _ENOUGH_PAIRS)])
     unseen = _one_of_each(tested)
     is_unseen = np.zeros(tested.num_votes, dtype=bool)
     is_unseen[unseen] = True
@@ -75,9 +79,10 @@ def taste_splits(model: AnnotatorModel) -> TasteSplit:
     gain, error = float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
     if not gain > _Z * error:
         return TasteSplit(is_split, is_tested, group, gain, error)
+    tested = votes.of_pairs(pairs)
     whole = _Mixture(tested, model)
     whole.fit(num_groups=2)
-    is_split[is_tested] = whole.splits(cell)
+    is_split[pairs] = whole.splits(tested.cell[_one_of_each(tested)])
     return TasteSplit(is_split, is_tested, whole.group, gain, error)
 
 

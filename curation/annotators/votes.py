@@ -11,7 +11,6 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from curation.annotators.em import Ballots
@@ -44,7 +43,8 @@ class Votes:
 
     Attributes:
         pair_ids: sorted, shape (P,), strings.
-        low_ids, high_ids: the responses of each pair, shape (P,), strings.
+        response_ids: sorted, shape (R,), strings.
+        low, high: index of each pair's responses, shape (P,), int32.
         annotator_ids: sorted, shape (A,), strings; ``unnamed:SOURCE`` where the source gives no annotator.
         pair: index of each vote's pair, shape (N,), int32, ascending.
         annotator: index of each vote's annotator, shape (N,), int32.
@@ -54,14 +54,15 @@ class Votes:
     """
 
     pair_ids: pl.Series
-    low_ids: pl.Series
-    high_ids: pl.Series
+    response_ids: pl.Series
+    low: NDArray[np.int32]
+    high: NDArray[np.int32]
     annotator_ids: pl.Series
     pair: NDArray[np.int32]
     annotator: NDArray[np.int32]
     vote: NDArray[np.int8]
     order: NDArray[np.int8]
-    row: NDArray[np.int64]
+    row: NDArray[np.int32]
 
     @classmethod
     def of(cls, judgments: pl.DataFrame) -> Votes:
@@ -80,16 +81,19 @@ class Votes:
         is_first = (judgments["vote"] == "a").to_numpy()
         vote = np.where(is_tie, TIE, np.where(is_first == is_forward, LOW, HIGH)).astype(np.int8)
         order = np.where(is_known, np.where(is_forward, FORWARD, BACKWARD), UNKNOWN).astype(np.int8)
-        sequence = np.lexsort((vote, order, annotator, pair))
+        cell = annotator * np.int64(NUM_CELLS) + order * NUM_VOTES + vote
+        key = pair * np.int64(len(annotator_ids) * NUM_CELLS) + cell
+        sequence = pl.Series(key).arg_sort().to_numpy().astype(np.int32)
         pair = pair[sequence]
         first = sequence[np.searchsorted(pair, np.arange(len(pair_ids), dtype=pair.dtype))]
         ends = judgments.select("response_a_id", "response_b_id")[first]
-        low, high = pl.col("response_a_id"), pl.col("response_b_id")
-        ends = ends.select(low=pl.min_horizontal(low, high), high=pl.max_horizontal(low, high))
+        response_ids, code = encode(pl.concat([ends["response_a_id"], ends["response_b_id"]], rechunk=False))
+        one, other = code[: len(first)], code[len(first) :]
         return cls(
             pair_ids,
-            ends["low"],
-            ends["high"],
+            response_ids,
+            np.minimum(one, other),
+            np.maximum(one, other),
             annotator_ids,
             pair,
             annotator[sequence],
@@ -97,6 +101,16 @@ class Votes:
             order[sequence],
             sequence,
         )
+
+    @property
+    def low_ids(self) -> pl.Series:
+        """The lower response id of each pair, shape (P,)."""
+        return self.response_ids.gather(self.low)
+
+    @property
+    def high_ids(self) -> pl.Series:
+        """The higher response id of each pair, shape (P,)."""
+        return self.response_ids.gather(self.high)
 
     @property
     def num_pairs(self) -> int:
@@ -145,8 +159,9 @@ class Votes:
         keep = pair >= 0
         return Votes(
             self.pair_ids.gather(chosen),
-            self.low_ids.gather(chosen),
-            self.high_ids.gather(chosen),
+            self.response_ids,
+            self.low[chosen],
+            self.high[chosen],
             self.annotator_ids,
             pair[keep],
             self.annotator[keep],
@@ -159,8 +174,9 @@ class Votes:
         """The same pairs and annotators with only some of the votes; a pair may be left without any."""
         return Votes(
             self.pair_ids,
-            self.low_ids,
-            self.high_ids,
+            self.response_ids,
+            self.low,
+            self.high,
             self.annotator_ids,
             self.pair[keep],
             self.annotator[keep],
@@ -171,12 +187,8 @@ class Votes:
 
 
 def encode(values: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
-    """Sorted distinct strings, and each value's index among them, shape (N,)."""
-    arrow = values.to_arrow()
-    coded = arrow.combine_chunks() if isinstance(arrow, pa.ChunkedArray) else arrow
-    coded = coded.dictionary_encode()
-    distinct = pl.Series(coded.dictionary)
-    sequence = distinct.arg_sort().to_numpy()
-    rank = np.empty(len(sequence), dtype=np.int32)
-    rank[sequence] = np.arange(len(sequence), dtype=np.int32)
-    return distinct[sequence], rank[coded.indices.to_numpy(zero_copy_only=False)]
+    """Sorted distinct strings, and each value's index among them, shape (N,); none may be NULL."""
+    distinct = values.unique().sort()
+    numbered = pl.DataFrame({"value": distinct, "code": np.arange(len(distinct), dtype=np.int32)})
+    coded = pl.DataFrame({"value": values}).join(numbered, on="value", how="left", maintain_order="left")
+    return distinct, coded["code"].to_numpy()

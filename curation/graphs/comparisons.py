@@ -104,7 +104,10 @@ class Comparisons:
 
 def _codes(names: pl.Series) -> Ints:
     """Rank of each name among the distinct names, from 0."""
-    return names.rank("dense").to_numpy().astype(np.int64) - 1
+    distinct = names.unique().sort()
+    numbered = pl.DataFrame({"name": distinct, "code": np.arange(len(distinct))})
+    coded = pl.DataFrame({"name": names}).join(numbered, on="name", how="left", maintain_order="left")
+    return coded["code"].to_numpy()
 
 
 def offsets_of(owner: Ints, num_owners: int) -> Ints:

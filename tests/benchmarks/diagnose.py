@@ -2,66 +2,81 @@
 
     python -m tests.benchmarks.diagnose [--judgments N] [--peer-judgments M] [--texts T]
 
-Last line: one JSON object. ``seconds`` and ``peak_gib`` are of everything but near-duplicates, from frames to frames;
-``ratio_crowdkit`` is crowd-kit's Dawid-Skene (pandas) over ours with priors off, the same rounds on the same votes in
-the same run (``difference`` is the largest one of their posteriors); ``ratio_crowdkit_model`` is the same crowd-kit run
-over a whole fit of the annotator model; ``texts_per_second`` and ``ratio_datasketch`` are of near-duplicates.
+Last line: one JSON object. ``seconds`` and ``peak_gib`` are of everything that ``winnow diagnose`` makes of votes (all
+but near-duplicates and the flags of texts), from Parquet files to the tables' frames. ``ratio_crowdkit`` is the time
+of 20 rounds of crowd-kit's Dawid-Skene (pandas) over the time of a *whole* fit of the annotator model until it has
+converged, on the same votes as integer codes in the same run. ``ratio_crowdkit_kernel`` is the same crowd-kit run over
+ours with priors off, same rounds and same result (``difference`` is the largest one of their posteriors).
+``texts_per_second`` and ``ratio_datasketch`` are of near-duplicates.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
+import tempfile
 import time
-from collections.abc import Callable
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
 from crowdkit.aggregation import DawidSkene
 
-from curation.agreement import annotator_pairs
 from curation.annotators.dawid_skene import dawid_skene
 from curation.annotators.model import fit
 from curation.annotators.votes import Votes
-from curation.contradictions import between_pairs
-from curation.diagnosis import agreement, diagnose_criterion, graphs_of
+from curation.diagnosis import Diagnosis, diagnose_votes
 from curation.settings import DiagnoseSettings
+from schemas.identity import ID_LENGTH
 from tests.benchmarks import near_duplicates
 
 VOTES_A_PROMPT = 6
 PAIRS_A_PROMPT = 3
+NUM_ANNOTATORS = 2000
 _ROUNDS = 20
+_CHUNK = 1_000_000
 
 
-def generated_votes(num_judgments: int, *, num_annotators: int = 2000, seed: int = 0) -> pl.DataFrame:
-    """Judgments on three pairs of three responses a prompt, by annotators of all kinds, in random display order.
+def generate(folder: str, num_judgments: int, *, seed: int = 0) -> None:
+    """Write judgments on three pairs of three responses a prompt, and the responses' lengths, as Parquet files.
 
-    One annotator in twenty is adversarial, one in twenty votes for what is shown first, one in ten by chance.
+    Of the annotators one in twenty is adversarial, one in twenty votes for what is shown first, one in ten by chance.
+    The votes of a prompt are spread over all files; display orders are random.
     """
     rng = np.random.default_rng(seed)
     num_prompts = max(1, round(num_judgments / VOTES_A_PROMPT))
     quality = rng.normal(size=(num_prompts, 3))
-    kind = rng.random(num_annotators)
-    theta = np.where(kind < 0.05, -1.0, np.where(kind < 0.15, 0.0, rng.lognormal(0.0, 0.3, num_annotators)))
-    beta = np.where((kind > 0.15) & (kind < 0.2), 3.0, rng.normal(0.0, 0.1, num_annotators))
-    prompt = rng.integers(num_prompts, size=num_judgments)
-    edge = rng.integers(PAIRS_A_PROMPT, size=num_judgments)
-    first, second = np.array([0, 0, 1])[edge], np.array([1, 2, 2])[edge]
-    is_swapped = rng.random(num_judgments) < 0.5
-    first, second = np.where(is_swapped, second, first), np.where(is_swapped, first, second)
-    annotator = rng.integers(num_annotators, size=num_judgments)
-    x = 1.5 * theta[annotator] * (quality[prompt, first] - quality[prompt, second]) + beta[annotator]
-    weights = np.stack((np.exp(x / 2), np.exp(-x / 2), np.full(num_judgments, 0.3)))
-    uniform = rng.random(num_judgments) * weights.sum(axis=0)
-    vote = np.where(uniform < weights[0], 0, np.where(uniform < weights[0] + weights[1], 1, 2))
-    return _frame(prompt, first, second, vote, annotator)
+    kind = rng.random(NUM_ANNOTATORS)
+    theta = np.where(kind < 0.05, -1.0, np.where(kind < 0.15, 0.0, rng.lognormal(0.0, 0.3, NUM_ANNOTATORS)))
+    beta = np.where((kind > 0.15) & (kind < 0.2), 3.0, rng.normal(0.0, 0.1, NUM_ANNOTATORS))
+    for start in range(0, num_judgments, _CHUNK):
+        num = min(_CHUNK, num_judgments - start)
+        prompt, edge = rng.integers(num_prompts, size=num), rng.integers(PAIRS_A_PROMPT, size=num)
+        first, second = np.array([0, 0, 1])[edge], np.array([1, 2, 2])[edge]
+        is_swapped = rng.random(num) < 0.5
+        first, second = np.where(is_swapped, second, first), np.where(is_swapped, first, second)
+        annotator = rng.integers(NUM_ANNOTATORS, size=num)
+        x = 1.5 * theta[annotator] * (quality[prompt, first] - quality[prompt, second]) + beta[annotator]
+        weights = np.stack((np.exp(x / 2), np.exp(-x / 2), np.full(num, 0.3)))
+        uniform = rng.random(num) * weights.sum(axis=0)
+        vote = np.where(uniform < weights[0], 0, np.where(uniform < weights[0] + weights[1], 1, 2))
+        _frame(start, prompt, first, second, vote, annotator).write_parquet(f"{folder}/judgments-{start:012}.parquet")
+    for start in range(0, num_prompts * 3, _CHUNK):
+        response = np.arange(start, min(start + _CHUNK, num_prompts * 3))
+        lengths = pl.DataFrame(
+            {"n": response // 3 * 10 + response % 3, "num_chars": rng.integers(20, 900, len(response))}
+        )
+        lengths.select(
+            response_id=_identifier(pl.col("n")), num_chars=pl.col("num_chars").cast(pl.Int32)
+        ).write_parquet(f"{folder}/responses-{start:012}.parquet")
 
 
-def _frame(prompt: Any, first: Any, second: Any, vote: Any, annotator: Any) -> pl.DataFrame:
-    number = pl.int_range(len(prompt), eager=True)
+def _frame(start: int, prompt: Any, first: Any, second: Any, vote: Any, annotator: Any) -> pl.DataFrame:
+    number = np.arange(start, start + len(prompt))
     code = pl.DataFrame({"p": prompt, "f": first, "s": second, "v": vote, "w": annotator, "n": number})
     return code.select(
         judgment_id=_identifier(pl.col("n")),
@@ -76,13 +91,18 @@ def _frame(prompt: Any, first: Any, second: Any, vote: Any, annotator: Any) -> p
         annotated_at=pl.lit(None, dtype=pl.Datetime),
         batch=pl.format("batch-{}", pl.col("n") // 1_000_000),
         source=pl.lit("generated"),
-        prompt_group_id=pl.lit(None, dtype=pl.String),
     )
 
 
 def _identifier(number: pl.Expr) -> pl.Expr:
-    """Up to 40 digits in random order, as long as the lake's content hashes."""
-    return pl.format("{}{}", number.hash(1), number.hash(2))
+    """Digits in random order, as long as the lake's content hashes."""
+    return pl.format("{}{}{}", number.hash(1), number.hash(2), number.hash(3)).str.slice(0, ID_LENGTH)
+
+
+def read(folder: str, files: str) -> pl.DataFrame:
+    """What was generated, read as the lake's tables are."""
+    with duckdb.connect() as con:
+        return con.execute(f"select * from read_parquet('{folder}/{files}-*.parquet')").pl()
 
 
 def peak_gib() -> float:
@@ -90,39 +110,33 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def whole_diagnosis(judgments: pl.DataFrame) -> dict[str, float]:
-    """Seconds of each part of everything but near-duplicates."""
-    settings = DiagnoseSettings()
+def whole_diagnosis(folder: str) -> tuple[Diagnosis, dict[str, float]]:
+    """The diagnosis of the generated votes, and the seconds of its parts."""
     seconds: dict[str, float] = {}
+    last = time.perf_counter()
 
-    def timed(name: str, work: Callable[[], Any]) -> Any:
-        begin = time.perf_counter()
-        result = work()
-        seconds[name] = time.perf_counter() - begin
-        return result
+    def advance(steps: int, note: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        seconds[note], last = now - last, now
 
-    features = timed("lengths", lambda: _lengths(judgments))
-    part = timed("annotators", lambda: diagnose_criterion("overall", judgments, features, settings))
-    timed("agreement", lambda: (agreement([part], settings), annotator_pairs(part.shared)))
-    graphs = timed("graphs", lambda: graphs_of(part.pairs, seed=0))
-    none = pl.DataFrame(schema={"kind": pl.String, "item_id": pl.String, "group_id": pl.String})
-    found = timed(
-        "contradictions",
-        lambda: between_pairs(part.pairs, none, graphs.pair_graph, graphs.components),
+    features = read(folder, "responses")
+    advance(1, "read lengths")
+    near = pl.DataFrame(schema={"kind": pl.String, "item_id": pl.String, "group_id": pl.String})
+    found = diagnose_votes(
+        ["overall"],
+        lambda criterion: read(folder, "judgments"),
+        features=features,
+        near=near,
+        settings=DiagnoseSettings(),
+        advance=advance,
     )
-    assert len(found) > 0
-    assert len(part.contradictions) > 0
-    return seconds
+    advance(1, "tables")
+    return found, seconds
 
 
-def _lengths(judgments: pl.DataFrame) -> pl.DataFrame:
-    ids = pl.concat([judgments["response_a_id"], judgments["response_b_id"]]).unique().alias("response_id")
-    return pl.DataFrame({"response_id": ids, "num_chars": ids.str.len_chars().cast(pl.Int32)})
-
-
-def ratio_crowdkit(judgments: pl.DataFrame) -> dict[str, float]:
+def ratio_crowdkit(votes: Votes) -> dict[str, float]:
     """Seconds of crowd-kit's Dawid-Skene (pandas), of ours with the same result, and of the annotator model."""
-    votes = Votes.of(judgments)
     frame = pd.DataFrame({"task": votes.pair, "worker": votes.annotator, "label": votes.vote.astype(np.int64)})
     begin = time.perf_counter()
     peer = DawidSkene(n_iter=_ROUNDS, tol=-np.inf).fit(frame)
@@ -143,8 +157,8 @@ def ratio_crowdkit(judgments: pl.DataFrame) -> dict[str, float]:
         "model_rounds": len(model.history),
         "rounds": _ROUNDS,
         "difference": difference,
-        "ratio_crowdkit": peer_seconds / our_seconds,
-        "ratio_crowdkit_model": peer_seconds / model_seconds,
+        "ratio_crowdkit": peer_seconds / model_seconds,
+        "ratio_crowdkit_kernel": peer_seconds / our_seconds,
     }
 
 
@@ -152,28 +166,44 @@ def main() -> None:
     """Print the parts' seconds and, last, one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judgments", type=int, default=10_000_000)
-    parser.add_argument("--peer-judgments", type=int, default=1_000_000)
+    parser.add_argument("--peer-judgments", type=int, help="as many as there are, where not given; 0 for no peer")
     parser.add_argument("--texts", type=int, default=20_000)
     arguments = parser.parse_args()
-    judgments = generated_votes(arguments.judgments)
-    print(f"{len(judgments):,} judgments generated, {peak_gib():.1f} GiB so far", flush=True)
-    begin = time.perf_counter()
-    parts = whole_diagnosis(judgments)
-    seconds, peak = time.perf_counter() - begin, peak_gib()
-    print(", ".join(f"{name} {value:.1f} s" for name, value in parts.items()), f"peak {peak:.1f} GiB", flush=True)
-    del judgments
-    result: dict[str, Any] = {
-        "judgments": arguments.judgments,
-        "seconds": round(seconds, 1),
-        "peak_gib": round(peak, 2),
-    }
-    if arguments.peer_judgments > 0:
-        peer = ratio_crowdkit(generated_votes(arguments.peer_judgments))
+    num_peer = arguments.judgments if arguments.peer_judgments is None else arguments.peer_judgments
+    result: dict[str, Any] = {"judgments": arguments.judgments}
+    with tempfile.TemporaryDirectory() as folder:
+        _generate_apart(folder, arguments.judgments)
+        begin = time.perf_counter()
+        found, parts = whole_diagnosis(folder)
+        seconds, peak = time.perf_counter() - begin, peak_gib()
+        print(", ".join(f"{name} {value:.1f} s" for name, value in parts.items()), f"peak {peak:.1f} GiB", flush=True)
+        print(", ".join(f"{name} {len(table):,}" for name, table in found.tables.items()), found.facts, flush=True)
+        assert found.facts["overall"]["num_judgments"] == arguments.judgments
+        result |= {"seconds": round(seconds, 1), "peak_gib": round(peak, 2)}
+        del found
+    if num_peer > 0:
+        peer = _peer(num_peer)
         result |= {name: round(value, 9 if name == "difference" else 2) for name, value in peer.items()}
     if arguments.texts > 0:
         near = near_duplicates.measure(arguments.texts, 300, min(arguments.texts, 2_000))
         result |= {name: near[name] for name in ("texts_per_second", "ratio_datasketch")}
     print(json.dumps(result))
+
+
+def _generate_apart(folder: str, num_judgments: int) -> None:
+    """Generate in another process, so that its memory is not counted here."""
+    process = multiprocessing.get_context("spawn").Process(target=generate, args=(folder, num_judgments))
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        raise RuntimeError(f"no votes were generated: exit code {process.exitcode}")
+
+
+def _peer(num_judgments: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        _generate_apart(folder, num_judgments)
+        votes = Votes.of(read(folder, "judgments"))
+    return ratio_crowdkit(votes)
 
 
 if __name__ == "__main__":
