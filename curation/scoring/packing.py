@@ -55,12 +55,31 @@ def batches_of(rows: Sequence[Row], *, batch_tokens: int) -> Iterator[Sequence[R
 
 
 @dataclass(frozen=True, slots=True)
+class Further:
+    """The responses after each row's first: their queries, and the keys that these see.
+
+    Attributes:
+        rows: number of the row, shape (B, 1).
+        places: place of each query in its row, shape (B, M); padded with the row's last place.
+        mask: zero where a query sees a key and -inf elsewhere, shape (B, 1, M, L).
+    """
+
+    rows: Tensor
+    places: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Further:
+        """The same on a device, with a mask of the dtype that attention is computed in."""
+        return Further(self.rows.to(device), self.places.to(device), self.mask.to(device, dtype))
+
+
+@dataclass(frozen=True, slots=True)
 class PackedBatch:
     """One forward pass.
 
     Attributes:
         input_ids, position_ids: int64 of shape (B, L); positions restart behind the prompt for each response.
-        mask: which keys a query sees, bool of shape (B, 1, L, L), or None where plain causal order is right.
+        segments: int32 of shape (B, L): 0 in the prompt, then the number of the response, -1 behind the row's end.
         predicting: flat index into B * L of the row that predicts each response token, shape (N,).
         targets: those tokens, shape (N,).
         owners: which response each belongs to, counted through the batch, shape (N,).
@@ -69,11 +88,44 @@ class PackedBatch:
 
     input_ids: Tensor
     position_ids: Tensor
-    mask: Tensor | None
+    segments: Tensor
     predicting: Tensor
     targets: Tensor
     owners: Tensor
     last: Tensor
+
+    @property
+    def num_first(self) -> int:
+        """Where the longest prompt with its first response ends, in tokens from the row's start."""
+        return int(((self.segments == 0) | (self.segments == 1)).sum(1).max())
+
+    def further(self) -> Further | None:
+        """The responses after each row's first; None where every row has one response."""
+        counts = (self.segments > 1).sum(1)
+        if not counts.any():
+            return None
+        ends = (self.segments >= 0).sum(1, keepdim=True)
+        places = ends - counts[:, None] + torch.arange(int(counts.max()))
+        places = places.minimum(ends - 1)
+        own = self.segments.gather(1, places)[:, :, None]
+        keys = self.segments[:, None, :]
+        before = torch.arange(self.segments.shape[1]) <= places[:, :, None]
+        is_seen = ((keys == 0) | (keys == own)) & before
+        mask = torch.zeros(is_seen.shape).masked_fill_(~is_seen, float("-inf"))
+        return Further(torch.arange(len(ends))[:, None], places, mask[:, None])
+
+    def mask(self) -> Tensor | None:
+        """Which keys a query of the whole row sees: those before it in the prompt and in its own response.
+
+        Returns:
+            bool of shape (B, 1, L, L), or None where plain causal order is right.
+        """
+        if not (self.segments > 1).any():
+            return None
+        length = self.segments.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool).tril_()
+        keys, queries = self.segments[:, None, :], self.segments[:, :, None]
+        return ((keys == 0) | (keys == queries)).logical_and_(causal)[:, None]
 
 
 def pack(groups: Sequence[EncodedGroup], rows: Sequence[Row]) -> PackedBatch:
@@ -104,21 +156,12 @@ def pack(groups: Sequence[EncodedGroup], rows: Sequence[Row]) -> PackedBatch:
             targets.append(response)
             sizes.append(len(response))
             last.append(end - 1 + number * length)
-    is_plain = all(len(row.responses) == 1 for row in rows)
     return PackedBatch(
         torch.from_numpy(ids),
         torch.from_numpy(positions),
-        None if is_plain else _block_mask(torch.from_numpy(segments)),
+        torch.from_numpy(segments),
         torch.from_numpy(np.concatenate(predicting)),
         torch.from_numpy(np.concatenate(targets)),
         torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
         torch.tensor(last),
     )
-
-
-def _block_mask(segments: Tensor) -> Tensor:
-    """A query sees the keys before it that are in the prompt (segment 0) or in its own response."""
-    length = segments.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril_()
-    keys, queries = segments[:, None, :], segments[:, :, None]
-    return ((keys == 0) | (keys == queries)).logical_and_(causal)[:, None]

@@ -17,12 +17,19 @@ from curation.scoring.packed_linear import pack_layers, packed_product
 from curation.scoring.packing import PackedBatch, Row, batches_of, pack, rows_of
 from curation.scoring.policy import ReferencePolicy
 from curation.scoring.settings import ScoringSettings
+from curation.scoring.tree_attention import NAME as TREE_ATTENTION
 from schemas.errors import EngineError, ModelError
 from schemas.tokens import EncodedGroup
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 _ROW_TOKENS = 4096  # siblings share a row up to here; beyond, the mask costs more than the prompt saves
-_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "logits_scale")
+_OUT_OF_REACH = {  # what some configurations ask for and this engine does not compute
+    "final_logit_softcapping": "changes its logits after the LM head",
+    "logit_scale": "changes its logits after the LM head",
+    "logits_scaling": "changes its logits after the LM head",
+    "logits_scale": "changes its logits after the LM head",
+    "attn_logit_softcapping": "caps its attention scores",
+}
 _PROBE_TOLERANCE = 0.02  # nats a token, between the shared and the plain pass of one dtype
 
 
@@ -30,7 +37,8 @@ class TransformersEngine:
     """A reference policy in transformers.
 
     Attributes:
-        info: ``path`` is ``shared`` where responses share their prompt's row, ``plain`` where the model cannot.
+        info: ``path`` is ``shared`` where responses share their prompt's row and nothing that is hidden is computed,
+            ``masked`` where they share it under a mask, and ``plain`` where the model cannot share.
         max_length: longest prompt and response, in tokens.
         batch_tokens: tokens in one forward pass.
         counts: tokens since the engine was made.
@@ -45,13 +53,12 @@ class TransformersEngine:
         pack_layers(self._model.base_model)
         self.batch_tokens = settings.batch_tokens or BATCH_TOKENS[self._device.type]
         self._projection = _projection(self._model, self._device) if settings.embeddings else None
-        self._is_shared = True
-        self._is_shared = self._can_share(policy.max_length)
+        self._path = self._find_path(policy.max_length)
         self.max_length = policy.max_length
         self.counts = TokenCounts()
         self.info = EngineInfo(
             engine="transformers",
-            path="shared" if self._is_shared else "plain",
+            path=self._path,
             version=version("transformers"),
             dtype=str(self._model.dtype).removeprefix("torch."),
             quantization=policy.quantization,
@@ -62,7 +69,7 @@ class TransformersEngine:
         """Score every response of every group; see :class:`curation.scoring.engine.Engine`."""
         self.counts.add_groups(groups)
         scores: list[list[Any]] = [[None] * len(group.response_ids) for group in groups]
-        rows = rows_of(groups, max_row_tokens=_ROW_TOKENS, is_shared=self._is_shared)
+        rows = rows_of(groups, max_row_tokens=_ROW_TOKENS, is_shared=self._path != "plain")
         for batch in batches_of(rows, batch_tokens=self.batch_tokens):
             self.counts.num_computed += sum(row.length for row in batch)
             results = iter(self._forward(groups, batch))
@@ -99,11 +106,20 @@ class TransformersEngine:
 
     def _hidden(self, batch: PackedBatch) -> Tensor:
         """Last hidden states, shape (B * L, D)."""
+        if self._path == "shared":
+            further = batch.further()
+            order: dict[str, Any] = {
+                "num_first": batch.num_first,
+                "further": None if further is None else further.to(self._device, self._model.dtype),
+            }
+        else:
+            mask = batch.mask()
+            order = {"attention_mask": None if mask is None else mask.to(self._device)}
         out = self._model.base_model(
             input_ids=batch.input_ids.to(self._device),
             position_ids=batch.position_ids.to(self._device),
-            attention_mask=None if batch.mask is None else batch.mask.to(self._device),
             use_cache=False,
+            **order,
         )
         hidden: Tensor = out.last_hidden_state
         return hidden.flatten(0, 1)
@@ -113,19 +129,29 @@ class TransformersEngine:
         projected: np.ndarray = (states.float() @ self._projection).half().cpu().numpy()
         return list(projected)
 
-    def _can_share(self, max_length: int) -> bool:
-        """Whether a block mask is exact on this model: by its configuration, and tried on random tokens."""
+    def _find_path(self, max_length: int) -> str:
+        """The best path that is exact on this model: by its configuration, and tried on random tokens."""
         config = self._model.config.get_text_config()
         window = getattr(config, "sliding_window", None)
         layers = set(getattr(config, "layer_types", None) or ["full_attention"])
         if (window is not None and window < max_length) or layers - {"full_attention", "sliding_attention"}:
-            return False
+            return "plain"
         generator = np.random.default_rng(0)
-        prompt, first, second = (generator.integers(5, config.vocab_size, 24).tolist() for _ in range(3))
-        group = EncodedGroup(prompt, [first, second])
-        shared = self._forward([group], [Row(0, (0, 1), 72)])
-        plain = self._forward([group], [Row(0, (0,), 48), Row(0, (1,), 48)])
-        return all(abs(a.logps - b.logps) <= _PROBE_TOLERANCE * 24 for a, b in zip(shared, plain, strict=True))
+        prompt, *responses = (generator.integers(5, config.vocab_size, 24).tolist() for _ in range(4))
+        group = EncodedGroup(prompt, responses)
+        self._path = "plain"
+        alone = self._forward([group], [Row(0, (index,), 48) for index in range(3)])
+        for path in ("shared", "masked"):
+            self._path = path
+            self._model.set_attn_implementation(TREE_ATTENTION if path == "shared" else "sdpa")
+            try:
+                together = self._forward([group], [Row(0, (0, 1, 2), 96)])
+            except (EngineError, TypeError):  # its layers take no such rows, or no mask of this shape
+                continue
+            if all(abs(a.logps - b.logps) <= _PROBE_TOLERANCE * 24 for a, b in zip(together, alone, strict=True)):
+                return path
+        self._model.set_attn_implementation("sdpa")
+        return "plain"
 
 
 def _load(policy: ReferencePolicy, settings: ScoringSettings, device: torch.device) -> Any:
@@ -149,13 +175,10 @@ def _load(policy: ReferencePolicy, settings: ScoringSettings, device: torch.devi
             f"transformers cannot load {policy.folder}: {str(error).splitlines()[0]}",
             mend="check that the folder holds a causal language model in safetensors",
         ) from error
-    changes = [
-        name for name in _LOGIT_CHANGES if getattr(model.config.get_text_config(), name, None) not in (None, 1.0)
-    ]
-    if changes:
-        raise EngineError(
-            f"{policy.model} changes its logits after the LM head ({changes[0]})", mend="score it with --engine vllm"
-        )
+    config = model.config.get_text_config()
+    for name, what in _OUT_OF_REACH.items():
+        if getattr(config, name, None) not in (None, 1.0):
+            raise EngineError(f"{policy.model} {what} ({name})", mend="score it with --engine vllm")
     if policy.adapter is not None:
         model = merge_adapter(model, policy.adapter)
     return model.eval().to(device)

@@ -21,6 +21,22 @@ def test_chunks_give_the_whole_log_softmax(rows: int, vocabulary: int) -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shift", [-300.0, 0.0, 300.0])
+def test_logits_of_any_size_are_summed_exactly(shift: float) -> None:
+    logits = torch.randn(40, 50, generator=torch.Generator().manual_seed(0)).double() * 20 + shift
+    targets = torch.arange(40)
+    found = token_logps(torch.zeros(40, 1), targets, lambda _: logits.float(), vocab_size=50)
+    expected = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-5)
+
+
+def test_a_logit_that_is_no_number_is_not_hidden() -> None:
+    logits = torch.zeros(3, 5)
+    logits[1, 2] = float("nan")
+    found = token_logps(torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64), lambda _: logits, vocab_size=5)
+    assert found.isnan().tolist() == [False, True, False]
+
+
 def test_the_head_never_sees_more_rows_than_fit() -> None:
     seen: list[int] = []
 

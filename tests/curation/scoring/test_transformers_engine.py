@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from curation.scoring.packing import Row, batches_of, rows_of
 from curation.scoring.settings import ScoringSettings
 from curation.scoring.transformers_engine import TransformersEngine
+from curation.scoring.tree_attention import tree_attention
+from schemas.errors import EngineError
 from schemas.tokens import EncodedGroup
 from tests.curation.scoring.real_groups import (
     encoded,
@@ -55,6 +58,23 @@ def test_the_mask_hides_siblings_from_one_another(engine: TransformersEngine) ->
     one, other = group.response_ids
     after_another = engine.score([EncodedGroup(group.prompt_ids, [other[::-1], one])])[0][1]
     assert after_another.logps == pytest.approx(engine.score([group])[0][0].logps, abs=1e-3)
+
+
+def test_a_mask_over_the_whole_row_says_the_same() -> None:
+    groups = [*encoded(hh_texts(), 6), *encoded(fgrlhf_texts(), 1)]
+    made = TransformersEngine(tiny_policy(), FLOAT32)
+    expected = [[score.logps for score in scores] for scores in made.score(groups)]
+    made._model.set_attn_implementation("sdpa")
+    made._path = "masked"
+    assert worst(made.score(groups), expected) < 1e-3
+
+
+def test_attention_that_is_not_a_plain_softmax_is_refused() -> None:
+    heads = torch.zeros(1, 1, 2, 4)
+    with pytest.raises(EngineError, match="not a plain softmax"):
+        tree_attention(torch.nn.Identity(), heads, heads, heads, None, num_first=2, softcap=50.0)
+    with pytest.raises(EngineError, match="not a plain softmax"):
+        tree_attention(torch.nn.Identity(), heads, heads, heads, None)
 
 
 @pytest.mark.slow
