@@ -47,6 +47,7 @@ class Lake:
         lake = cls(_attach(location, settings, read_only=False), location, settings)
         if not _has_layout(lake.con):
             lake.transact("winnow: create the lake", _create_tables)
+            lake.write_decisions_on_all_cores()
         check_layout(lake.con, location)
         lake.refresh_views()
         return lake
@@ -134,6 +135,11 @@ class Lake:
                 self.con.unregister(name)
 
     # Layout
+
+    def write_decisions_on_all_cores(self) -> None:
+        """Let each thread write its own file of a run's decisions: one core compresses too slowly for a whole set."""
+        option = "call lake.set_option('per_thread_output', true, schema => 'raw', table_name => 'decisions')"
+        wait_while_busy(lambda: self.con.execute(option), seconds=self.settings.busy_timeout_seconds)
 
     def refresh_views(self) -> None:
         """Replace the views whose SQL file changed since the lake last saw it, and drop those without a file."""

@@ -199,7 +199,6 @@ def _last_select(query: str, checked: Sequence[_Checked]) -> str:
     factors = [f"coalesce(__v{e.number}, 1)" for e in checked if e.rule.action is Action.REWEIGHT]
     is_dropped = " or ".join(dropped) or "false"
     weight = " * ".join(factors) or "1"
-    values = [f"__v{e.number}" for e in checked if e.value is not None]
     columns = [
         "pair_id",
         f"{is_dropped} as is_dropped",
@@ -211,9 +210,18 @@ def _last_select(query: str, checked: Sequence[_Checked]) -> str:
         f"{_bits([(e, f'__c{e.number} is true') for e in checked])} as hits",
         f"{_bits([(e, f'__m{e.number}') for e in checked])} as applied",
         f"{_bits([(e, f'__c{e.number} is null') for e in checked])} as unknown",
-        f"{'[' + ', '.join(values) + ']' if values else 'null::double[]'} as rule_values",
+        f"{_values(checked)} as rule_values",
     ]
     return f"select {', '.join(columns)} from ({query})"
+
+
+def _values(checked: Sequence[_Checked]) -> str:
+    """Factors and soft labels of the rules that have one; no list at all, and no memory, where none of them applied."""
+    valued = [e for e in checked if e.value is not None]
+    if not valued:
+        return "null::double[]"
+    any_applied = " or ".join(f"__m{e.number}" for e in valued)
+    return f"case when {any_applied} then [{', '.join(f'__v{e.number}' for e in valued)}] end"
 
 
 def _soft_label(checked: Sequence[_Checked]) -> str:

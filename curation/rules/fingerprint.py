@@ -45,15 +45,21 @@ def fingerprint(batches: Iterable[pa.RecordBatch]) -> str:
 
 
 def _mix(words: Words) -> Words:
-    """Finalizer of splitmix64, modulo 2^64. Shape (N,) to (N,)."""
-    words = (words ^ (words >> np.uint64(30))) * _FIRST
-    words = (words ^ (words >> np.uint64(27))) * _SECOND
-    return words ^ (words >> np.uint64(31))
+    """Finalizer of splitmix64, modulo 2^64, in place. Shape (N,)."""
+    words ^= words >> np.uint64(30)
+    words *= _FIRST
+    words ^= words >> np.uint64(27)
+    words *= _SECOND
+    words ^= words >> np.uint64(31)
+    return words
 
 
 def _with(rows: Words, words: Words) -> Words:
     """Hashes of rows with one more word each. Shapes (N,)."""
-    return _mix(rows * _STEP + words + _STEP)
+    mixed = rows * _STEP
+    mixed += words
+    mixed += _STEP
+    return _mix(mixed)
 
 
 def _floats(column: pa.Array) -> npt.NDArray[np.float64]:
@@ -70,10 +76,11 @@ def _with_strings(rows: Words, column: pa.Array) -> Words:
     """Hashes of rows with their strings: the bytes in words of eight, then the length plus one, 0 for NULL."""
     lengths = pc.fill_null(pc.binary_length(column), -1).to_numpy(zero_copy_only=False).astype(np.int64)
     width = int(-(-lengths.max(initial=0) // _WORD_BYTES) * _WORD_BYTES)
+    is_even = bool((lengths == width).all())
     words = _bytes(column, lengths, width).view("<u8")
     for place in range(words.shape[1]):
         more = _with(rows, words[:, place])
-        rows = np.where(lengths > place * _WORD_BYTES, more, rows)
+        rows = more if is_even else np.where(lengths > place * _WORD_BYTES, more, rows)
     return _with(rows, (lengths + 1).astype(np.uint64))
 
 
