@@ -1,7 +1,6 @@
 """What changed between two curation runs, by rule and by cause.
 
-Only the ends of spans are read, so that the cost is that of the changed pairs. Causes come from the two input
-snapshots: a table that no run wrote between them is not compared at all.
+Only the ends of spans are read, so that the cost is that of the changed pairs; :mod:`warehouse.causes` says why.
 """
 
 from __future__ import annotations
@@ -13,12 +12,9 @@ from typing import Any
 import polars as pl
 
 from schemas.errors import QueryError
+from warehouse.causes import Replay, caused_sql
 from warehouse.decisions import COLUMNS
 from warehouse.lake import Lake
-
-_VOTES = ("chosen_id", "num_votes", "num_votes_chosen", "num_ties", "p_chosen", "p_tie", "p_consensus_right")
-_VOTE_STAGES = ("ingest", "diagnose")
-_SCORE_STAGES = ("score",)
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,13 @@ def curation_run(lake: Lake, run_id: str) -> dict[str, Any]:
         QueryError: there is no such curation run.
     """
     runs = lake.frame("select * from raw.curation_runs order by run_number").to_dicts()
+    if not runs:
+        raise QueryError("nothing is curated yet", mend="winnow curate")
+    if run_id == "previous" and len(runs) == 1:
+        raise QueryError(
+            f"there is only one curation run, {runs[0]['run_id']}, and nothing to compare it with",
+            mend="winnow curate again, with other rules or after new votes",
+        )
     if run_id in ("latest", "previous"):
         found = runs[-1:] if run_id == "latest" else runs[-2:-1]
     else:
@@ -63,15 +66,20 @@ def curation_run(lake: Lake, run_id: str) -> dict[str, Any]:
     return found[0]
 
 
-def diff_runs(lake: Lake, run_a: str, run_b: str) -> RunDiff:
+def diff_runs(lake: Lake, run_a: str, run_b: str, *, replay: Replay) -> RunDiff:
     """Compare two curation runs.
+
+    Args:
+        lake: open, read-only will do.
+        run_a, run_b: as :func:`curation_run` takes them.
+        replay: decides again where rules and data both changed; see :mod:`warehouse.causes`.
 
     Raises:
         QueryError: one of them does not exist, or was pruned.
     """
     a, b = curation_run(lake, run_a), curation_run(lake, run_b)
     lake.con.execute(_changed_sql(a["run_number"], b["run_number"]))
-    lake.con.execute(f"create or replace temp table diff_pairs as {_caused_sql(lake, a, b)}")
+    lake.con.execute(f"create or replace temp table diff_pairs as {caused_sql(lake, a, b, replay)}")
     by_rule = lake.frame(_BY_RULE)
     by_cause = lake.frame("select cause, count(*) as num_pairs from diff_pairs group by cause order by 2 desc, 1")
     examples = lake.frame(_EXAMPLES)
@@ -97,80 +105,6 @@ def _changed_sql(a: int, b: int) -> str:
         from {standing(a, b)} as before
         full join {standing(b, a)} as after on before.pair_id = after.pair_id
         where {differs}
-    """
-
-
-def _caused_sql(lake: Lake, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
-    """Every changed pair with its cause, as a query."""
-    snapshots = (a["input_snapshot_id"], b["input_snapshot_id"])
-    wrote = _stages_between(lake, *snapshots)
-    votes = _votes_changed(*snapshots) if wrote & set(_VOTE_STAGES) else "select null as pair_id where false"
-    scores = "select null as pair_id where false"
-    if wrote & set(_SCORE_STAGES) and a["reference_id"] == b["reference_id"]:
-        scores = _scores_changed(*snapshots, str(b["reference_id"]))
-    has_other_reference = str(a["reference_id"] != b["reference_id"]).lower()
-    has_other_rules = str(a["rules_hash"] != b["rules_hash"]).lower()
-    return f"""
-        select
-            diff_changed.*,
-            case when not is_in_a then 'new pair' when not is_in_b then 'pair gone' else coalesce(nullif(concat_ws(
-                ' and ',
-                case when before_is_adjudicated <> after_is_adjudicated then 'adjudication' end,
-                case when votes.pair_id is not null then 'new votes' end,
-                case when scores.pair_id is not null or {has_other_reference} then 'new scores' end,
-                case when {has_other_rules} then 'changed rules' end
-            ), ''), 'other diagnostics') end as cause
-        from diff_changed
-        left join ({votes}) as votes on diff_changed.pair_id = votes.pair_id
-        left join ({scores}) as scores on diff_changed.pair_id = scores.pair_id
-    """
-
-
-def _stages_between(lake: Lake, a: int, b: int) -> set[str]:
-    """Stages with runs that one snapshot has and the other has not."""
-    rows = lake.con.execute(
-        f"""
-        select distinct stage from (
-            (select run_id, stage from raw.runs at (version => {a})
-                except select run_id, stage from raw.runs at (version => {b}))
-            union all
-            (select run_id, stage from raw.runs at (version => {b})
-                except select run_id, stage from raw.runs at (version => {a}))
-        )
-        """
-    ).fetchall()
-    return {str(row[0]) for row in rows}
-
-
-def _votes_changed(a: int, b: int) -> str:
-    def at(version: int) -> str:
-        return (
-            f"select pair_id, {', '.join(_VOTES)} from raw.pair_estimates at (version => {version})"
-            " where pair_id in (select pair_id from diff_changed)"
-        )
-
-    differs = " or ".join(f"one.{column} is distinct from two.{column}" for column in _VOTES)
-    return (
-        f"select one.pair_id from ({at(a)}) as one join ({at(b)}) as two on one.pair_id = two.pair_id where {differs}"
-    )
-
-
-def _scores_changed(a: int, b: int, reference_id: str) -> str:
-    def at(version: int) -> str:
-        return (
-            f"select response_id, logps from raw.reference_scores at (version => {version})"
-            f" where reference_id = '{reference_id}'"
-        )
-
-    return f"""
-        select distinct estimates.pair_id
-        from (select * from raw.pair_estimates at (version => {b})) as estimates
-        join (
-            select coalesce(one.response_id, two.response_id) as response_id
-            from ({at(a)}) as one full join ({at(b)}) as two on one.response_id = two.response_id
-            where one.logps is distinct from two.logps
-        ) as changed on changed.response_id in (estimates.chosen_id, estimates.rejected_id)
-        where estimates.pair_id in (select pair_id from diff_changed)
     """
 
 

@@ -70,6 +70,10 @@ class SqlFile:
         start = next(i for i, line in enumerate(lines) if not line.startswith("--"))
         return "\n".join(lines[start:]).strip().removesuffix(";")
 
+    def body_at(self, snapshot_id: int) -> str:
+        """The SQL over the tables as they were at a snapshot; for a view that reads tables only."""
+        return re.sub(r"\braw\.(\w+)", rf"(select * from raw.\1 at (version => {int(snapshot_id)}))", self.body)
+
     def reads(self, other: SqlFile) -> bool:
         """Whether this view's query names the other one."""
         return re.search(rf"\b{other.schema}\.{other.name}\b", self.body) is not None

@@ -59,36 +59,51 @@ def check_snapshot(lake: Lake, snapshot_id: int) -> int:
     return snapshot_id
 
 
-def restore_run(con: duckdb.DuckDBPyConnection, old: dict[str, Any], *, run_id: str, input_snapshot_id: int) -> int:
+def decisions_of(run_number: int) -> str:
+    """The decisions of one curation run, as a query in parentheses."""
+    columns = ", ".join(COLUMNS)
+    return f"(select pair_id, {columns} from raw.decisions where first_run <= {run_number} and end_run > {run_number})"
+
+
+def restore_run(
+    con: duckdb.DuckDBPyConnection, old: dict[str, Any], *, decisions: str, run_id: str, content_id: str
+) -> int:
     """Make an old run's decisions the standing ones, as a new run; call it inside a transaction.
 
     Args:
         con: connection of the transaction.
         old: row of ``raw.curation_runs`` to repeat.
+        decisions: what to decide: :func:`decisions_of` the old run, with what people decided since then.
         run_id: id of the new run.
-        input_snapshot_id: snapshot that the transaction reads.
+        content_id: hash of what it decides.
 
     Returns:
         Pairs whose decision is new, other than before, or gone.
     """
     number = next_run_number(con)
-    columns = ", ".join(COLUMNS)
-    con.execute(
-        f"create or replace temp table restored as select pair_id, {columns} from raw.decisions"
-        " where first_run <= ? and end_run > ?",
-        [old["run_number"], old["run_number"]],
-    )
+    con.execute(f"create or replace temp table restored as select * from {decisions}")
     num_changed = write_run(con, number, "restored")
-    con.execute("drop table restored")
     con.execute(
         """
         insert into raw.curation_runs
-        select * replace (
-            $1 as run_id, $2 as run_number, $3 as input_snapshot_id, $4 as restored_from, $5 as num_changed
-        ) from raw.curation_runs where run_id = $4
+        select old.* replace (
+            $1 as run_id, $2 as content_id, $3 as run_number, $4 as restored_from, $5 as num_changed,
+            totals.num_pairs as num_pairs, totals.num_dropped as num_dropped, totals.num_flipped as num_flipped,
+            totals.num_adjudicated as num_adjudicated, totals.total_weight as total_weight
+        )
+        from raw.curation_runs as old
+        cross join (
+            select
+                count(*) as num_pairs, count(*) filter (is_dropped) as num_dropped,
+                count(*) filter (is_flipped) as num_flipped, count(*) filter (is_adjudicated) as num_adjudicated,
+                coalesce(sum(weight), 0) as total_weight
+            from restored
+        ) as totals
+        where old.run_id = $4
         """,
-        [run_id, number, input_snapshot_id, old["run_id"], num_changed],
+        [run_id, content_id, number, old["run_id"], num_changed],
     )
+    con.execute("drop table restored")
     return num_changed
 
 

@@ -17,7 +17,7 @@ from curation.rules.ruleset import Rule, RuleSet
 from schemas.enums import Action
 from schemas.errors import RuleError
 
-_BATCH_ROWS = 65_536
+_BATCH_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class RuleCount:
     num_unknown: int
 
 
-def decide(con: duckdb.DuckDBPyConnection, compiled: CompiledRules, *, pairs: str, adjudicated: str) -> None:
+def decide(
+    con: duckdb.DuckDBPyConnection, compiled: CompiledRules, *, pairs: str, adjudicated: str, is_checked: bool = True
+) -> None:
     """Fill the temporary tables ``decided`` (bits, one row per pair) and ``rule_sets`` (what the bits mean).
 
     Args:
@@ -49,12 +51,14 @@ def decide(con: duckdb.DuckDBPyConnection, compiled: CompiledRules, *, pairs: st
         compiled: the rules.
         pairs: relation with the columns that the rules read.
         adjudicated: relation of human decisions: ``pair_id, is_dropped, is_flipped, is_chosen_lower``, unique.
+        is_checked: whether values that no loss can use stop it; not when old rules are only looked at again.
 
     Raises:
         RuleError: a weight is negative or not finite, or a soft label is not a probability.
     """
     con.execute(f"create or replace temp table decided as {compiled.over(pairs)}")
-    _check_values(con, compiled.rules)
+    if is_checked:
+        _check_values(con, compiled.rules)
     con.execute(f"create or replace temp table adjudicated_pairs as {adjudicated}")
     masks = [int(row[0]) for row in con.execute("select distinct applied from decided").fetchall()]
     con.register("rule_sets_frame", _rule_sets(compiled.rules.rule, masks))
@@ -62,37 +66,49 @@ def decide(con: duckdb.DuckDBPyConnection, compiled: CompiledRules, *, pairs: st
     con.unregister("rule_sets_frame")
 
 
-DECIDED = """(
+def overruled(decisions: str) -> str:
+    """Decisions with those of people, in the table ``adjudicated_pairs``, in their place; a query in parentheses."""
+    return f"""(
     select
-        decided.pair_id,
-        coalesce(human.is_dropped, decided.is_dropped) as is_dropped,
-        coalesce(human.is_flipped, decided.is_flipped) as is_flipped,
-        coalesce(human.is_chosen_lower, decided.is_chosen_lower) as is_chosen_lower,
-        if(human.pair_id is null, decided.weight, if(human.is_dropped, 0, 1)) as weight,
-        if(human.pair_id is null, decided.soft_label, null) as soft_label,
-        if(human.pair_id is null, decided.objective, null) as objective,
-        if(human.pair_id is null, rule_sets.rules, ['adjudication']) as rules,
+        ruled.pair_id,
+        coalesce(human.is_dropped, ruled.is_dropped) as is_dropped,
+        coalesce(human.is_flipped, ruled.is_flipped) as is_flipped,
+        coalesce(human.is_chosen_lower, ruled.is_chosen_lower) as is_chosen_lower,
+        if(human.pair_id is null, ruled.weight, if(human.is_dropped, 0, 1)) as weight,
+        if(human.pair_id is null, ruled.soft_label, null) as soft_label,
+        if(human.pair_id is null, ruled.objective, null) as objective,
+        if(human.pair_id is null, ruled.rules, ['adjudication']) as rules,
         if(
             human.pair_id is null,
-            rule_sets.actions,
+            ruled.actions,
             [if(human.is_dropped, 'drop', if(human.is_flipped, 'flip', 'keep'))]
         ) as actions,
-        if(
-            human.pair_id is null and rule_sets.has_values,
-            list_select(decided.rule_values, rule_sets.value_positions),
-            null
-        ) as amounts,
-        human.pair_id is not null as is_adjudicated
+        if(human.pair_id is null, ruled.amounts, null) as amounts,
+        ruled.is_adjudicated or human.pair_id is not null as is_adjudicated
+    from {decisions} as ruled
+    left join adjudicated_pairs as human on ruled.pair_id = human.pair_id
+)"""
+
+
+DECIDED = overruled(
+    """(
+    select
+        decided.*,
+        rule_sets.rules,
+        rule_sets.actions,
+        if(rule_sets.has_values, list_select(decided.rule_values, rule_sets.value_positions), null) as amounts,
+        false as is_adjudicated
     from decided
     inner join rule_sets on decided.applied = rule_sets.applied
-    left join adjudicated_pairs as human on decided.pair_id = human.pair_id
 )"""
+)
 """The decisions, with names instead of bits and human decisions on top, after :func:`decide`."""
 
 
 def content_hash(con: duckdb.DuckDBPyConnection) -> str:
     """Hash of all decisions after :func:`decide`, the same in whatever order and batches they came."""
-    columns = "pair_id, applied, is_flipped, is_chosen_lower, weight, soft_label, objective"
+    flags = "is_flipped::utinyint * 2 + is_chosen_lower::utinyint"
+    columns = f"pair_id, applied, {flags}, weight, soft_label, objective"
     ruled = con.execute(f"select {columns} from decided").to_arrow_reader(_BATCH_ROWS)
     return hashlib.sha256((fingerprint(ruled) + adjudications_hash(con)).encode()).hexdigest()
 
@@ -154,19 +170,28 @@ def _rule_sets(rules: Sequence[Rule], masks: Sequence[int]) -> pa.Table:
 def _check_values(con: duckdb.DuckDBPyConnection, rules: RuleSet) -> None:
     """Refuse weights and soft labels that no loss can use, with an example."""
     valued = [(number, rule) for number, rule in enumerate(rules.rule) if rule.value is not None]
+    bad = []
     for position, (number, rule) in enumerate(valued, start=1):
         top = 1 if rule.action is Action.SOFT_LABEL else math.inf
         value = f"rule_values[{position}]"
         allowed = f"{value} >= 0 and isfinite({value}) and {value} <= '{top}'::double"
-        row = con.execute(
-            f"select pair_id, {value}, count(*) over () from decided"
-            f" where applied & {1 << number} <> 0 and ({allowed}) is not true order by pair_id limit 1"
-        ).fetchone()
-        if row is None:
-            continue
-        what, meant = ("soft label", "between 0 and 1") if top == 1 else ("weight", "finite and not below 0")
-        shown = "NULL" if row[1] is None else f"{row[1]:g}"
-        raise RuleError(
-            f"rule {rule.name!r}: the {what} {rule.value!r} is {shown} on pair {row[0]} and bad on {row[2]:,} pairs",
-            mend=f"a {what} is {meant}; use greatest, least or coalesce",
-        )
+        bad.append(f"applied & {1 << number} <> 0 and ({allowed}) is not true")
+    if not bad:
+        return
+    counts = con.execute(f"select {', '.join(f'count(*) filter ({each})' for each in bad)} from decided").fetchone()
+    assert counts is not None
+    for position, (count, (_, rule)) in enumerate(zip(counts, valued, strict=True), start=1):
+        if count:
+            _refuse(con, rule, count, f"select pair_id, rule_values[{position}] from decided where {bad[position - 1]}")
+
+
+def _refuse(con: duckdb.DuckDBPyConnection, rule: Rule, num_bad: int, bad: str) -> None:
+    row = con.execute(f"{bad} order by pair_id limit 1").fetchone()
+    assert row is not None
+    is_weight = rule.action is Action.REWEIGHT
+    what, meant = ("weight", "finite and not below 0") if is_weight else ("soft label", "between 0 and 1")
+    shown = "NULL" if row[1] is None else f"{row[1]:g}"
+    raise RuleError(
+        f"rule {rule.name!r}: the {what} {rule.value!r} is {shown} on pair {row[0]} and bad on {num_bad:,} pairs",
+        mend=f"a {what} is {meant}; use greatest, least or coalesce",
+    )

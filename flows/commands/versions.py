@@ -36,10 +36,10 @@ def diff(
     """Pairs whose decision differs between two curation runs, by rule and by cause."""
     from flows.version_tables import diff_tables
     from flows.workspace import Workspace
-    from warehouse.diff import diff_runs
+    from flows.stages.compare import compare
 
     with Workspace.open(workspace).lake(read_only=True) as lake:
-        diff_tables(diff_runs(lake, run_a, run_b))
+        diff_tables(compare(lake, run_a, run_b))
 
 
 def restore(

@@ -108,12 +108,14 @@ def choose_reference(lake: Lake, reference_id: str | None) -> str | None:
     return found[0]
 
 
-def pairs_relation(compiled: CompiledRules, reference_id: str | None) -> str:
+def pairs_relation(
+    compiled: CompiledRules, reference_id: str | None, *, diagnostics: str = "mart.pair_diagnostics"
+) -> str:
     """The pairs under one reference policy, with the columns that the rules read, as a query in parentheses."""
     columns = ", ".join(quoted(column) for column in compiled.columns)
     # an equality, unlike "is not distinct from", reaches the scan of the scores
     policy = "reference_id is null" if reference_id is None else f"reference_id = {literal(reference_id)}"
-    return f"(select {columns} from mart.pair_diagnostics where {policy})"
+    return f"(select {columns} from {diagnostics} where {policy})"
 
 
 def _work(
@@ -121,7 +123,7 @@ def _work(
 ) -> dict[str, Any]:
     snapshot = _one(con, "select id from lake.current_snapshot()")[0]
     decide(con, compiled, pairs=pairs_relation(compiled, reference_id), adjudicated=ADJUDICATED)
-    content_id = _content_id(con, compiled.rules, reference_id)
+    content_id = curation_id(compiled.rules.sha256, reference_id or "", content_hash(con))
     run = replace(run, run_id=unused_run_id(con, content_id))
     con.execute("call lake.set_commit_message('winnow', ?)", [run.run_id])
     number = next_run_number(con)
@@ -210,8 +212,9 @@ def record_curation_run(
     )
 
 
-def _content_id(con: duckdb.DuckDBPyConnection, rules: RuleSet, reference_id: str | None) -> str:
-    return f"curate-{digest(rules.sha256, reference_id or '', content_hash(con))[:12]}"
+def curation_id(*decided: str) -> str:
+    """Identifier of a curation run from hashes of what decides and what was decided."""
+    return f"curate-{digest(*decided)[:12]}"
 
 
 def unused_run_id(con: duckdb.DuckDBPyConnection, content_id: str) -> str:

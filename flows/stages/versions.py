@@ -8,17 +8,18 @@ from typing import Any
 
 import duckdb
 
+from curation.rules.decide import adjudications_hash, overruled
 from flows.lineage import Run
 from flows.report import StageReport
-from flows.stages.curate import run_totals, unused_run_id
+from flows.stages.curate import ADJUDICATED, curation_id, run_totals, unused_run_id
 from flows.workspace import Workspace
 from warehouse.diff import curation_run
+from warehouse.versions import decisions_of, restore_run
 from warehouse.versions import prune as prune_lake
-from warehouse.versions import restore_run
 
 
 def restore(workspace: Workspace, run_id: str) -> StageReport:
-    """A new curation run that decides exactly as an old one.
+    """A new curation run that decides as an old one, but for what people decided since then: that stays.
 
     Raises:
         QueryError: there is no such curation run, or it was pruned.
@@ -31,27 +32,52 @@ def restore(workspace: Workspace, run_id: str) -> StageReport:
         settings = {**json.loads(stored), "restored_from": old["run_id"]}
         rules = json.loads(lake.value("select facts from raw.runs where run_id = ?", [old["run_id"]]))["rules"]
         started = Run.start("curate", input_hash=f"restored:{old['run_id']}", settings=settings)
+        facts = lake.transact(started.run_id, lambda con: _restore(con, old, started, rules))
+    lines = [f"{facts['curation_run_id']} decides as {old['run_id']}; {facts['num_changed']:,} decisions changed."]
+    if facts["num_overruled"]:
+        lines.append(f"{facts['num_overruled']:,} pairs that people decided on since then stay as they decided.")
+    return StageReport("restore", facts["curation_run_id"], facts["num_changed"], facts, tuple(lines))
 
-        def work(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-            run = replace(started, run_id=unused_run_id(con, old["content_id"]))
-            con.execute("call lake.set_commit_message('winnow', ?)", [run.run_id])
-            row = con.execute("select id from lake.current_snapshot()").fetchone()
-            assert row is not None
-            num_changed = restore_run(con, old, run_id=run.run_id, input_snapshot_id=row[0])
-            facts = {
-                "curation_run_id": run.run_id,
-                "restored_from": old["run_id"],
-                "reference_id": old["reference_id"],
-                "num_changed": num_changed,
-                **run_totals(con),
-                "rules": rules,
-            }
-            run.record(con, num_changed=max(num_changed, 1), facts=facts)
-            return facts
 
-        facts = lake.transact(started.run_id, work)
-    line = f"{facts['curation_run_id']} decides as {old['run_id']}; {facts['num_changed']:,} decisions changed."
-    return StageReport("restore", facts["curation_run_id"], facts["num_changed"], facts, (line,))
+def _restore(
+    con: duckdb.DuckDBPyConnection, old: dict[str, Any], started: Run, rules: list[dict[str, Any]]
+) -> dict[str, Any]:
+    num_overruled, people = _overrule(con, old["run_number"])
+    content_id = curation_id(old["content_id"], people) if num_overruled else old["content_id"]
+    run = replace(started, run_id=unused_run_id(con, content_id))
+    con.execute("call lake.set_commit_message('winnow', ?)", [run.run_id])
+    num_changed = restore_run(con, old, decisions="overruled_run", run_id=run.run_id, content_id=content_id)
+    con.execute("drop table overruled_run; drop table adjudicated_pairs")
+    facts = {
+        "curation_run_id": run.run_id,
+        "restored_from": old["run_id"],
+        "reference_id": old["reference_id"],
+        "num_changed": num_changed,
+        "num_overruled": num_overruled,
+        **run_totals(con),
+        "rules": rules,
+    }
+    run.record(con, num_changed=max(num_changed, 1), facts=facts)
+    return facts
+
+
+def _overrule(con: duckdb.DuckDBPyConnection, run_number: int) -> tuple[int, str]:
+    """Fill ``overruled_run`` with an old run under today's human decisions; how many these change, and their hash."""
+    before = decisions_of(run_number)
+    con.execute(f"create or replace temp table adjudicated_pairs as {ADJUDICATED}")
+    con.execute(f"create or replace temp table overruled_run as select * from {overruled(before)}")
+    row = con.execute(
+        f"""
+        select count(*) from overruled_run as after join {before} as before on after.pair_id = before.pair_id
+        where after.is_adjudicated and (
+            not before.is_adjudicated
+            or after.is_dropped <> before.is_dropped
+            or after.is_chosen_lower <> before.is_chosen_lower
+        )
+        """
+    ).fetchone()
+    assert row is not None
+    return int(row[0]), adjudications_hash(con)
 
 
 def prune(workspace: Workspace, *, keep_last: int, grace_hours: float = 1.0) -> StageReport:

@@ -17,13 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flows.stages.compare import compare
 from flows.stages.curate import curate
 from flows.stages.export import export
 from flows.workspace import Workspace
 from tests.generated_lake import fill
-from warehouse.diff import diff_runs
 
-SETTINGS = '[lake]\nmemory_limit = "5GB"\nthreads = 2\n'
+SETTINGS = '[lake]\nmemory_limit = "7GB"\nthreads = 2\n'
 
 RULES = """
 objective = "cpo"
@@ -143,7 +143,7 @@ def measure_curate(folder: Path, pairs: int, seconds: dict[str, float]) -> dict[
     second = timed(seconds, "curate_again_seconds", lambda: curate(workspace, rules=str(two)))
     size["second_run_mib"] = round((stored_bytes(root) - before) / 2**20, 1)
     with workspace.lake(read_only=True) as lake:
-        found = timed(seconds, "diff_seconds", lambda: diff_runs(lake, first.run_id or "", second.run_id or ""))
+        found = timed(seconds, "diff_seconds", lambda: compare(lake, first.run_id or "", second.run_id or ""))
     return {"num_pairs": first.facts["num_pairs"], "size": {**size, "diff_pairs": found.num_changed}}
 
 

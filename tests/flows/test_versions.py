@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from flows.stages.compare import compare
 from flows.stages.curate import curate
 from flows.stages.export import export
 from flows.stages.versions import prune, restore
 from flows.workspace import Workspace
 from schemas.errors import QueryError
 from tests.generated_lake import REFERENCE_ID, diagnose, fill
-from warehouse.diff import RunDiff, diff_runs
+from warehouse.diff import RunDiff
 from warehouse.query import QuerySession
 from warehouse.query_settings import QuerySettings
 from warehouse.versions import commits_of_runs, snapshot_of_run
@@ -38,7 +39,7 @@ def decisions(workspace: Workspace, run_id: str) -> list[tuple[object, ...]]:
 
 def diff(workspace: Workspace, a: str = "previous", b: str = "latest") -> RunDiff:
     with workspace.lake(read_only=True) as lake:
-        return diff_runs(lake, a, b)
+        return compare(lake, a, b)
 
 
 def causes(found: RunDiff) -> dict[str, int]:

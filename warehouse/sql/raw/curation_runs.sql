@@ -8,7 +8,7 @@
 -- objective: loss of the pairs that no rule routes elsewhere
 -- beta: strength of the pull towards the reference that the rules assume
 -- reference_id: reference policy whose margins the rules read; NULL where nothing is scored
--- input_snapshot_id: snapshot of the lake that it read
+-- input_snapshot_id: snapshot of the lake whose votes and scores it rests on; a restored run has that of the run it repeats
 -- restored_from: run that it repeats; NULL unless it is a restore
 -- num_pairs: pairs that it decided on
 -- num_dropped: pairs that do not train
