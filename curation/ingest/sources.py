@@ -75,7 +75,8 @@ def find_sources(
         copied: told of bytes of URLs.
 
     Raises:
-        SourceError: a file is missing or cannot be read, its format is unknown, or two files have one name.
+        SourceError: a file is missing or cannot be read, its format is unknown, or two files have one name. That one
+            file is named twice is no mistake.
     """
     given = None if format_name is None else format_of(format_name)
     if columns:
@@ -87,15 +88,15 @@ def find_sources(
         for number, source in enumerate(sources)
         for each in _files_of(source, given, source_name, fetch_folder / f"source-{number}", copied)
     ]
-    names: dict[str, Path] = {}
+    names: dict[str, SourceFile] = {}
     for each in found:
-        other = names.setdefault(each.source, each.path)
-        if other != each.path:
+        other = names.setdefault(each.source, each)
+        if other.path.resolve() != each.path.resolve():
             raise SourceError(
-                f"{other} and {each.path} would both be the source {each.source!r}",
+                f"{other} and {each} would both be the source {each.source!r}",
                 mend="give the folder that holds both, or ingest one of them with --source-name",
             )
-    return found
+    return list(names.values())
 
 
 def with_columns(given: Format | Mapping | None, columns: Mapping_[str, str]) -> Mapping:

@@ -114,7 +114,8 @@ class _Ingest:
                 is_last = number + 1 == len(new)
                 if is_last or num_bytes > self.settings.commit_bytes:
                     advance(0, "writing to the lake")
-                    self._write(staging, pending, is_finished=is_last)
+                    if not self._write(staging, pending, is_finished=is_last):
+                        return _nothing_new([source for source, _ in new])
                     shutil.rmtree(staging.folder)
                     staging, pending, num_bytes = self._staging(), [], 0
             advance(0, "")
@@ -129,14 +130,15 @@ class _Ingest:
         check_share(source, tally, self.options.allowed_share(source, self.settings))
         return tally
 
-    def _write(self, staging: Staging, files: Sequence[_ReadFile], *, is_finished: bool) -> None:
+    def _write(self, staging: Staging, files: Sequence[_ReadFile], *, is_finished: bool) -> bool:
+        """Insert what is staged; False where another process ingested the same files meanwhile, so that nothing is."""
         run, done = self.run, [*self.done, *files]
         paths = {kind: staging.files(kind) for kind in _KINDS}
 
-        def work(con: duckdb.DuckDBPyConnection) -> tuple[Inserted, list[EarlierVersion]]:
+        def work(con: duckdb.DuckDBPyConnection) -> tuple[Inserted, list[EarlierVersion]] | None:
             known = {row[0] for row in con.execute("select fingerprint from raw.source_files").fetchall()}
             if not self.done and all(file.fingerprint in known for file in files):
-                return self.inserted, []  # another process ingested them meanwhile
+                return None
             claim_write(con)
             before = judgments_before(con, [file.source.source for file in files])
             inserted = insert_staged(con, paths, run.run_id)
@@ -162,9 +164,13 @@ class _Ingest:
             run.record(con, num_changed=total.total, facts=facts, is_finished=is_finished)
             return total, earlier
 
-        self.inserted, earlier = self.lake.transact(f"winnow ingest {run.run_id}", work)
+        written = self.lake.transact(f"winnow ingest {run.run_id}", work)
+        if written is None:
+            return False
+        self.inserted, earlier = written
         self.earlier += earlier
         self.done = done
+        return True
 
     def _report(self) -> StageReport:
         facts = _facts(self.inserted, self.done, self.earlier)

@@ -207,6 +207,13 @@ def test_a_few_bad_rows_are_set_aside_once(workspace: Workspace, tmp_path: Path)
     assert found == [("votes", 7, "bad_vote", json.dumps(bad_rows[7]))]
 
 
+def test_one_file_that_is_named_twice_is_read_once(workspace: Workspace, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "votes.jsonl", votes(3))
+    around = tmp_path / "workspace" / ".." / "votes.jsonl"
+    report = ingest(workspace, [str(path), str(tmp_path / "*.jsonl"), str(around)])
+    assert report.facts["num_judgments"] == 3
+
+
 def test_two_files_of_one_name_are_refused(workspace: Workspace, tmp_path: Path) -> None:
     paths = []
     for folder in ("a", "b"):
