@@ -54,7 +54,7 @@ MEANING: dict[Reason, str] = {
     Reason.LONE_SURROGATE: "the row has half of a surrogate pair (\\ud800 to \\udfff), which is no character",
     Reason.NOT_JSON: "the row is not valid JSON",
     Reason.NOT_AN_OBJECT: "the row is JSON, but not an object",
-    Reason.DUPLICATE_KEYS: "the row has the same key twice, so one of the values would be lost",
+    Reason.DUPLICATE_KEYS: "the row or one of its messages has the same key twice, so one of the values would be lost",
     Reason.BAD_CSV_ROW: "the row does not have the columns of the CSV's header, or its quotes do not close",
     Reason.NO_JUDGMENT: "the row holds no judgment: no two responses, or no vote on them",
     Reason.BAD_TRANSCRIPT: "the text is not a transcript of '\\n\\nHuman:' and '\\n\\nAssistant:' turns",

@@ -27,6 +27,9 @@ create macro conversation(x) as list_transform(
 
 create macro rendered(messages) as list_transform(messages, lambda m: message_json(m.role, m.content->>'$'));
 
+-- Whether a message of a JSON list has a key twice.
+create macro has_key_twice(x) as len(list_filter(json_keys(x, '$[*]'), lambda k: len(k) <> len(list_distinct(k)))) > 0;
+
 -- JSON null and absence are the same: nothing was given.
 create macro given_type(x) as nullif(json_type(x), 'NULL');
 

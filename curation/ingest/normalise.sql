@@ -78,6 +78,8 @@ select
         when a_type is null or b_type is null then 'missing_response'
         when a_type not in ('VARCHAR', 'ARRAY') or b_type not in ('VARCHAR', 'ARRAY') then 'response_not_text'
         when len(a_turns) = 0 or len(b_turns) = 0 then 'missing_response'
+        when a_type = 'ARRAY' and has_key_twice(response_a) or b_type = 'ARRAY' and has_key_twice(response_b)
+            or prompt_type = 'ARRAY' and has_key_twice(prompt) then 'duplicate_keys'
         when len(list_filter(
             flatten([coalesce(prompt_turns, []), coalesce(a_turns, []), coalesce(b_turns, [])]),
             lambda m: m.content is null or json_type(m.content) <> 'VARCHAR')) > 0 then 'message_not_text'

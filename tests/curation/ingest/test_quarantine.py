@@ -89,6 +89,16 @@ def test_a_bad_field_has_its_reason(tmp_path: Path, changed: dict[str, Any], rea
         ('{"prompt": "Na', Reason.NOT_JSON),
         ('{"prompt": "a \\ud800 b", "response_a": "x", "response_b": "y", "vote": "a"}', Reason.LONE_SURROGATE),
         ('{"prompt": "a", "prompt": "b", "response_a": "x", "response_b": "y", "vote": "a"}', Reason.DUPLICATE_KEYS),
+        (
+            '{"prompt": [{"role": "user", "content": "a", "content": "b"}], "response_a": "x", "response_b": "y",'
+            ' "vote": "a"}',
+            Reason.DUPLICATE_KEYS,
+        ),
+        (
+            '{"prompt": "a", "response_a": [{"role": "assistant", "content": "x", "role": "user"}], "response_b": "y",'
+            ' "vote": "a"}',
+            Reason.DUPLICATE_KEYS,
+        ),
         (b'{"prompt": "caf\xe9", "response_a": "x", "response_b": "y", "vote": "a"}', Reason.INVALID_UTF8),
     ],
     ids=lambda value: value.value if isinstance(value, Reason) else "",
@@ -116,12 +126,30 @@ def test_a_row_above_the_limit_within_one_batch_is_set_aside_too(tmp_path: Path,
     assert bad["payload"] == row[:500]
 
 
-def test_chosen_and_rejected_without_a_common_prompt(tmp_path: Path) -> None:
-    row = {
-        "chosen": chat(("user", "Name a colour."), ("assistant", "Red.")),
-        "rejected": chat(("user", "Name a tree."), ("assistant", "Four.")),
-    }
-    assert quarantined(tmp_path, row, format="trl")["reason"] == Reason.PROMPT_MISMATCH
+RED, FOUR = chat(("assistant", "Red.")), chat(("assistant", "Four."))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": [USER], "chosen": RED, "rejected": RED}, Reason.IDENTICAL_RESPONSES),
+        ({"prompt": [USER], "chosen": chat(("assistant", " ")), "rejected": FOUR}, Reason.EMPTY_RESPONSE),
+        ({"chosen": [USER, *RED], "rejected": [*chat(("user", "Name a tree.")), *FOUR]}, Reason.PROMPT_MISMATCH),
+        ({"chosen": [USER, *RED], "rejected": FOUR}, Reason.PROMPT_MISMATCH),
+        ({"prompt": chat(("user", "Name a\0colour.")), "chosen": RED, "rejected": FOUR}, Reason.NUL_CHARACTER),
+        ({"prompt": [USER], "chosen": None, "rejected": FOUR}, Reason.MISSING_RESPONSE),
+        ({"prompt": None, "chosen": RED, "rejected": FOUR}, Reason.MISSING_PROMPT),
+        ({"prompt": [USER], "chosen": chat(("assistant", 4)), "rejected": FOUR}, Reason.MESSAGE_NOT_TEXT),
+        ({"prompt": [USER], "chosen": 4, "rejected": FOUR}, Reason.RESPONSE_NOT_TEXT),
+        ({"prompt": [USER], "chosen": chat(("oracle", "Red.")), "rejected": FOUR}, Reason.UNKNOWN_ROLE),
+        ({"chosen": [USER, *RED, USER], "rejected": [USER, *FOUR]}, Reason.ENDS_WITH_USER),
+        ({"prompt": json.dumps([USER]), "chosen": RED, "rejected": FOUR}, Reason.NESTED_JSON),
+        ({"prompt": [USER], "chosen": json.dumps(RED), "rejected": FOUR}, Reason.NESTED_JSON),
+    ],
+    ids=lambda value: value.value if isinstance(value, Reason) else "",
+)
+def test_a_pair_of_messages_has_the_reasons_too(tmp_path: Path, row: dict[str, Any], reason: Reason) -> None:
+    assert quarantined(tmp_path, row, format="trl")["reason"] == reason
 
 
 def test_identical_responses_can_be_kept(tmp_path: Path) -> None:
