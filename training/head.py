@@ -1,11 +1,13 @@
 """Log-probs of response tokens from hidden states: the LM head on response rows only, in chunks, both ways.
 
-No tensor of [tokens, vocabulary] ever exists: a chunk's logits live for that chunk, and the backward pass computes
-them again from the hidden states and the log-normalisers.
+No tensor grows with tokens times vocabulary: a chunk's logits live for that chunk. The backward pass needs them again.
+Those of the first rows, up to a fixed number of bytes, are kept from the forward pass, which is all of them where few
+rows meet a small vocabulary; the others are computed again from hidden states and log-normalisers.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,10 @@ import torch
 from torch import Tensor, nn
 
 CHUNK_ELEMENTS = 1 << 21
-"""Logits that exist at once."""
+"""Logits that exist at once while they are computed."""
+
+KEPT_ELEMENTS = 1 << 24
+"""Log-probs that wait for the backward pass at most: 64 MiB."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,10 @@ class LogitTransform:
 
     scale: float = 1.0
     softcap: float | None = None
+
+    def as_arguments(self) -> dict[str, Any]:
+        """For the kernels."""
+        return {"scale": self.scale, "softcap": self.softcap}
 
     def forward_(self, logits: Tensor) -> Tensor:
         """Apply in place."""
@@ -44,7 +53,10 @@ class LogitTransform:
 
 
 class _ResponseLogps(torch.autograd.Function):
-    """Token log-probs of selected rows, with a chunked forward and a chunked, recomputing backward pass."""
+    """Token log-probs of selected rows, with a chunked forward and a chunked backward pass.
+
+    Behind the products, the work on a row is done by Triton kernels where ``fused``, else by plain torch.
+    """
 
     @staticmethod
     def forward(
@@ -56,59 +68,120 @@ class _ResponseLogps(torch.autograd.Function):
         labels: Tensor,
         transform: LogitTransform,
         chunk: int,
+        num_kept: int,
+        fused: bool,
     ) -> Tensor:
         picked = hidden.index_select(0, rows)
-        logps = torch.empty(len(rows), dtype=torch.float32, device=hidden.device)
-        norms = torch.empty_like(logps)
-        for begin in range(0, len(rows), chunk):
-            part = slice(begin, begin + chunk)
-            logits = _logits(picked[part], weight, bias, transform)
-            norms[part] = torch.logsumexp(logits, dim=-1)
-            logps[part] = logits.gather(1, labels[part, None]).squeeze(1) - norms[part]
+        norms = torch.empty(len(rows), dtype=torch.float32, device=hidden.device)
+        logps = torch.empty_like(norms)
+        kept = _take(num_kept, weight)
+        scratch = _rows_for(chunk if num_kept < len(rows) and not fused else 0, weight)
+        for begin, end in _chunks(num_kept, len(rows), chunk):
+            part = slice(begin, end)
+            if fused:
+                raw = nn.functional.linear(picked[part], weight, bias)
+                norms[part], logps[part] = _kernels().rows_forward(raw, labels[part], **transform.as_arguments())
+            elif end <= num_kept:
+                logits = _logits_into(kept[part], picked[part], weight, bias, transform)
+                torch.log_softmax(logits, -1, out=logits)
+                logps[part] = logits.gather(1, labels[part, None]).squeeze(1)
+            else:
+                logits = _logits_into(scratch[: end - begin], picked[part], weight, bias, transform)
+                norms[part] = torch.logsumexp(logits, dim=-1)
+                logps[part] = logits.gather(1, labels[part, None]).squeeze(1) - norms[part]
         ctx.save_for_backward(picked, weight, bias, rows, labels, norms)
-        ctx.transform, ctx.chunk, ctx.num_rows = transform, chunk, len(hidden)
+        ctx.transform, ctx.chunk, ctx.fused, ctx.num_rows, ctx.kept = transform, chunk, fused, len(hidden), kept
         return logps
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_logps: Tensor) -> tuple[Tensor | None, ...]:
         picked, weight, bias, rows, labels, norms = ctx.saved_tensors
-        needs_weight, needs_bias = ctx.needs_input_grad[1], bias is not None and ctx.needs_input_grad[2]
+        kept, ctx.kept = ctx.kept, None
+        if kept is None:
+            raise RuntimeError("the log-probs of a head were used up by an earlier backward pass")
         grad_picked = torch.empty_like(picked)
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if needs_bias else None
-        for begin in range(0, len(rows), ctx.chunk):
-            part = slice(begin, begin + ctx.chunk)
-            grad = _grad_logits(picked[part], weight, bias, labels[part], norms[part], grad_logps[part], ctx.transform)
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        has_bias = bias is not None and ctx.needs_input_grad[2]
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if has_bias else None
+        scratch = _rows_for(ctx.chunk if len(kept) < len(rows) and not ctx.fused else 0, weight)
+        for begin, end in _chunks(len(kept), len(rows), ctx.chunk):
+            part, upstream = slice(begin, end), grad_logps[begin:end]
+            if ctx.fused:
+                raw = nn.functional.linear(picked[part], weight, bias)
+                arguments = ctx.transform.as_arguments()
+                grad = _kernels().rows_backward_(raw, norms[part], labels[part], upstream, **arguments)
+            elif end <= len(kept):
+                grad = _grad_of_logits(kept[part], None, labels[part], upstream, ctx.transform)
+            else:
+                logits = _logits_into(scratch[: end - begin], picked[part], weight, bias, ctx.transform)
+                grad = _grad_of_logits(logits, norms[part], labels[part], upstream, ctx.transform)
             torch.mm(grad.to(weight.dtype), weight, out=grad_picked[part])
             if grad_weight is not None:
                 _add_product(grad_weight, grad, picked[part])
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
+        _give_back(kept)
         grad_hidden = torch.zeros(ctx.num_rows, picked.shape[1], dtype=picked.dtype, device=picked.device)
         grad_hidden.index_add_(0, rows, grad_picked)
         cast = [None if g is None else g.to(weight.dtype) for g in (grad_weight, grad_bias)]
-        return grad_hidden, cast[0], cast[1], None, None, None, None
+        return grad_hidden, cast[0], cast[1], None, None, None, None, None, None
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: LogitTransform) -> Tensor:
-    return transform.forward_(nn.functional.linear(hidden, weight, bias).float())
+def _chunks(num_kept: int, num_rows: int, chunk: int) -> Iterator[tuple[int, int]]:
+    """[begin, end) of the rows that are kept, then of every chunk of the others."""
+    if num_kept:
+        yield 0, num_kept
+    for begin in range(num_kept, num_rows, chunk):
+        yield begin, min(begin + chunk, num_rows)
 
 
-def _grad_logits(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    labels: Tensor,
-    norms: Tensor,
-    grad_logps: Tensor,
-    transform: LogitTransform,
+_spare: list[Tensor] = []
+"""Memory of the last backward pass on a CPU, where fresh memory costs as much time as a softmax over it."""
+
+
+def _rows_for(num_rows: int, weight: Tensor) -> Tensor:
+    return torch.empty(num_rows, weight.shape[0], dtype=torch.float32, device=weight.device)
+
+
+def _take(num_rows: int, weight: Tensor) -> Tensor:
+    """Memory for kept rows, that of an earlier pass where it is large enough. Shape (num_rows, V)."""
+    size = num_rows * weight.shape[0]
+    if weight.device.type == "cpu" and _spare and _spare[-1].numel() >= size:
+        return _spare.pop()[:size].view(num_rows, weight.shape[0])
+    return _rows_for(num_rows, weight)
+
+
+def _give_back(kept: Tensor) -> None:
+    if kept.device.type == "cpu":
+        whole = torch.empty(0, dtype=kept.dtype).set_(kept.untyped_storage())
+        _spare[:] = [max([whole, *_spare], key=Tensor.numel)]
+
+
+def _logits_into(out: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: LogitTransform) -> Tensor:
+    """Transformed logits, float32, written to ``out``. Shape (rows, V)."""
+    if weight.dtype != out.dtype:
+        out.copy_(nn.functional.linear(hidden, weight, bias))
+    elif bias is None:
+        torch.mm(hidden, weight.t(), out=out)
+    else:
+        torch.addmm(bias, hidden, weight.t(), out=out)
+    return transform.forward_(out)
+
+
+def _grad_of_logits(
+    logits: Tensor, norms: Tensor | None, labels: Tensor, upstream: Tensor, transform: LogitTransform
 ) -> Tensor:
-    """Gradient of the head's raw logits: ``g (1[label] - softmax)``, through the transform. Shape (rows, V)."""
-    logits = _logits(hidden, weight, bias, transform)
-    kept = logits.clone() if transform.softcap is not None else None
-    grad = logits.sub_(norms[:, None]).exp_().mul_(-grad_logps[:, None])
-    grad.scatter_add_(1, labels[:, None], grad_logps[:, None])
-    return transform.backward_(grad, kept)
+    """Gradient of the head's raw logits: ``g (1[label] - softmax)``, through the transform, in place. Shape (rows, V).
+
+    Without ``norms``, ``logits`` are log-probs already.
+    """
+    before = logits.clone() if transform.softcap is not None else None
+    if norms is not None:
+        logits.sub_(norms[:, None])
+    grad = logits.exp_().mul_(-upstream[:, None])
+    grad.scatter_add_(1, labels[:, None], upstream[:, None])
+    return transform.backward_(grad, before)
 
 
 def _add_product(total: Tensor, grad: Tensor, hidden: Tensor) -> None:
@@ -127,6 +200,8 @@ def response_logps(
     *,
     transform: LogitTransform | None = None,
     chunk: int | None = None,
+    kept: int | None = None,
+    fused: bool | None = None,
 ) -> Tensor:
     """Log-prob of each label given the hidden state that predicts it.
 
@@ -137,12 +212,32 @@ def response_logps(
         labels: tokens. Shape (R,).
         transform: what the model does to its logits.
         chunk: rows whose logits exist at once; from :data:`CHUNK_ELEMENTS` when None.
+        kept: rows whose log-probs wait for the backward pass; from :data:`KEPT_ELEMENTS` when None.
+        fused: use the Triton kernels, which keep nothing; where they can run, when None.
 
     Returns:
         Nats, float32. Shape (R,).
     """
+    transform = transform or LogitTransform()
     size = chunk or max(CHUNK_ELEMENTS // head.weight.shape[0], 16)
-    return _ResponseLogps.apply(hidden, head.weight, head.bias, rows, labels, transform or LogitTransform(), size)
+    room = KEPT_ELEMENTS // head.weight.shape[0] if kept is None else kept
+    fused = has_kernels(hidden.device) if fused is None else fused
+    if fused or transform.softcap is not None or not torch.is_grad_enabled():
+        room = 0  # the cap's own gradient needs the logits themselves
+    return _ResponseLogps.apply(
+        hidden, head.weight, head.bias, rows, labels, transform, size, min(room, len(rows)), fused
+    )
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether the Triton kernels run there: an NVIDIA or AMD GPU, with Triton installed."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+def _kernels() -> Any:
+    from training import fused_rows
+
+    return fused_rows
 
 
 @contextmanager

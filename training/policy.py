@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from schemas.errors import ModelError
+from schemas.errors import EngineError, ModelError
 from training import attention
 from training.head import LogitTransform, response_head
 from training.packing import Pack
@@ -51,7 +52,11 @@ def pair_logps(model: nn.Module, pack: Pack, *, unwrapped: nn.Module | None = No
     """
     inner = model if unwrapped is None else unwrapped
     head = lm_head(inner)
-    with _plain_logits(inner) as transform, response_head(head, pack.rows, pack.labels, transform):
+    with (
+        _plain_logits(inner) as transform,
+        response_head(head, pack.rows, pack.labels, transform),
+        _last_mlp_on(inner, pack.rows),
+    ):
         if pack.layout is None:
             out = model(input_ids=pack.input_ids, attention_mask=pack.attention_mask, use_cache=False)
         else:
@@ -87,13 +92,37 @@ def set_attention(model: Any, implementation: str) -> None:
     model.set_attn_implementation(implementation)
 
 
+def check_compiler(device: torch.device) -> None:
+    """Refuse ``train.compile`` where nothing can compile.
+
+    Raises:
+        EngineError: a CPU without a C++ compiler, or a GPU without Triton.
+    """
+    if device.type != "cpu":
+        if importlib.util.find_spec("triton") is None:
+            raise EngineError("train.compile needs Triton on a GPU", mend="pip install triton, or set it to false")
+        return
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise EngineError(
+            "train.compile needs a C++ compiler on a CPU", mend="install g++ or clang++, or set it to false"
+        ) from error
+
+
 def compile_layers(model: Any) -> None:
     """Compile every decoder layer in place, for any length; the head and the embeddings stay as they are.
 
     The first steps take long; it pays from some hundred steps on.
+
+    Raises:
+        EngineError: nothing here can compile.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    for layer in base.get_decoder().layers:
+    check_compiler(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    for layer in _base(model).get_decoder().layers:
         layer.compile(dynamic=True)
 
 
@@ -108,9 +137,43 @@ def supports_packing(model: Any) -> bool:
 
 
 @contextmanager
+def _last_mlp_on(model: Any, rows: Tensor) -> Iterator[None]:
+    """Inside the block, the last layer's MLP works on the rows that the head will read and gives 0 for the others.
+
+    Behind its attention, the last layer looks at every token on its own, so what it makes of a prompt's tokens is read
+    by nobody. A layer whose MLP has another name, or that is compiled or recomputed later, works on every row.
+    """
+    layer: Any = _base(model).get_decoder().layers[-1]
+    mlp = getattr(layer, "mlp", None)
+    recomputed = layer.training and getattr(layer, "gradient_checkpointing", False)
+    if not isinstance(mlp, nn.Module) or recomputed or getattr(layer, "_compiled_call_impl", None) is not None:
+        yield
+        return
+    plain, places = mlp.forward, torch.unique(rows)
+
+    def forward(hidden: Tensor) -> Tensor:
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        found = plain(flat.index_select(0, places)[None])
+        if not isinstance(found, Tensor):  # a mixture of experts that also gives its routing
+            return plain(hidden)
+        return torch.zeros_like(flat).index_copy(0, places, found[0]).view_as(hidden)
+
+    mlp.forward = forward
+    try:
+        yield
+    finally:
+        del mlp.forward
+
+
+def _base(model: Any) -> Any:
+    """The model under an adapter, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@contextmanager
 def _plain_logits(model: Any) -> Iterator[LogitTransform]:
     """Keep the model from scaling or capping what the head returns; the head does it itself."""
-    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = _base(model)
     config = base.config.get_text_config()
     softcap = getattr(config, "final_logit_softcapping", None)
     scale, saved = 1.0, []

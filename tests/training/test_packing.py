@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, MixtralConfig, Qwen2Config
 
 from training import attention
 from training.attention import tree_mask
@@ -37,6 +37,7 @@ CONFIGS = {
     "llama, six heads on two": LlamaConfig(**SMALL),
     "llama, tied": LlamaConfig(**SMALL, tie_word_embeddings=True),
     "mistral, window of 7": MistralConfig(**SMALL, sliding_window=7),
+    "mixtral, two of four experts a token": MixtralConfig(**SMALL, num_local_experts=4, num_experts_per_tok=2),
     "qwen2, every other layer a window of 5": Qwen2Config(
         **SMALL,
         sliding_window=5,
@@ -184,6 +185,19 @@ def test_flex_attention_sees_the_same(window: int | None) -> None:
         torch.nn.Module(), query, key, value, None, layout=layout, scaling=0.25, sliding_window=window
     )
     assert (flex - ours).abs().max() < 1e-5
+
+
+def test_the_last_mlp_works_on_the_rows_that_are_read() -> None:
+    """Nine prompt tokens of which one is read, four and six response tokens of which the last is never fed in."""
+    model = AutoModelForCausalLM.from_config(CONFIGS["llama, tied"], dtype=torch.float32)
+    set_attention(model, ATTENTION["shared"])
+    seen: dict[int, int] = {}
+    for number, layer in enumerate(model.model.layers):
+        layer.mlp.gate_proj.register_forward_hook(lambda _, given, out, n=number: seen.update({n: given[0].shape[-2]}))
+    (pack,) = pack_pairs(random_pairs(1, shapes=SHAPES[:1]), [0], token_budget=100)
+    pair_logps(model, pack)
+    assert seen == {0: 9 + 3 + 5, 1: 9 + 3 + 5, 2: 1 + 3 + 5}
+    assert "forward" not in vars(model.model.layers[-1].mlp)
 
 
 def test_mask_hides_chosen_from_rejected() -> None:

@@ -1,0 +1,58 @@
+"""The GPU's Triton kernels: their arithmetic through Triton's interpreter on a CPU, and the compiled ones on a GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.test_head import example, plain
+from training.head import LogitTransform, response_logps
+
+TRANSFORMS = [LogitTransform(), LogitTransform(scale=0.5, softcap=3.0)]
+INTERPRETED = """
+import sys, torch
+from tests.training.test_head import outcome, plain, example
+from tests.training.test_fused_rows import TRANSFORMS
+from training.head import response_logps
+from training import fused_rows
+fused_rows._BLOCK = 32   # so that a row of 101 takes four blocks, the last one partly outside
+for transform in TRANSFORMS:
+    hidden, head, rows, labels = example()
+    ours = response_logps(hidden, head, rows, labels, transform=transform, chunk=16, fused=True)
+    wanted = plain(hidden, head, rows, labels, transform)
+    for found, expected in zip(outcome(ours, hidden, head), outcome(wanted, hidden, head), strict=True):
+        difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1))
+        print(difference)
+        assert difference < 1e-5, difference
+"""
+
+
+@pytest.mark.slow
+def test_kernels_equal_the_plain_head_in_the_interpreter() -> None:
+    """The kernels' own code, run by Triton without a GPU."""
+    env = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run([sys.executable, "-c", INTERPRETED], capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(done.stdout.split()) == 6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_kernels_equal_the_plain_head_on_a_gpu(transform: LogitTransform, dtype: torch.dtype) -> None:
+    hidden, head, rows, labels = (part.to("cuda") for part in example(dtype=dtype))
+    hidden = hidden.detach().requires_grad_()
+    ours = response_logps(hidden, head, rows, labels, transform=transform, chunk=16)
+    wanted = plain(hidden, head, rows, labels, transform)
+    tolerance = 1e-4 if dtype == torch.float32 else 0.03
+    upstream = torch.linspace(-1, 2, len(labels), device="cuda")
+    inputs = [hidden, head.weight]
+    ours_grads, wanted_grads = (torch.autograd.grad(each, inputs, upstream) for each in (ours, wanted))
+    for found, expected in zip((ours, *ours_grads), (wanted, *wanted_grads), strict=True):
+        assert (found - expected).abs().max() < tolerance * float(expected.abs().max().clamp(min=1))
