@@ -12,11 +12,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.errors import TrainingError
-from schemas.tokens import Template, Tokenizer, encode_group
+from schemas.tokens import Template, Tokenizer, encode_groups
+from training.preflight import check_values, numbers
 
 Truncation = Literal["drop", "left"]
 Advance = Callable[[int, str], None]
+
+_GROUPS_AT_ONCE = 256
+"""Prompts of one call of the tokenizer, which works on them in parallel."""
 
 
 @dataclass(frozen=True)
@@ -133,16 +136,19 @@ def encode_pairs(
     """
     store = _Store()
     rows = {name: np.zeros(table.num_rows, dtype=np.int64) for name in ("prompt", "chosen", "rejected")}
-    for prompt, members, texts in _groups(table):
-        group = encode_group(tokenizer, json.loads(prompt), list(texts), template=template)
-        prompt_at = store.add(group.prompt_ids)
-        response_at = {text: store.add(ids) for text, ids in zip(texts, group.response_ids, strict=True)}
-        for row, chosen, rejected in members:
-            rows["prompt"][row] = prompt_at
-            rows["chosen"][row] = response_at[chosen]
-            rows["rejected"][row] = response_at[rejected]
+    groups = list(_groups(table))
+    for begin in range(0, len(groups), _GROUPS_AT_ONCE):
+        part = groups[begin : begin + _GROUPS_AT_ONCE]
+        asked = [(json.loads(prompt), list(texts)) for prompt, _, texts in part]
+        for (_, members, texts), group in zip(part, encode_groups(tokenizer, asked, template=template), strict=True):
+            prompt_at = store.add(group.prompt_ids)
+            response_at = {text: store.add(ids) for text, ids in zip(texts, group.response_ids, strict=True)}
+            for row, chosen, rejected in members:
+                rows["prompt"][row] = prompt_at
+                rows["chosen"][row] = response_at[chosen]
+                rows["rejected"][row] = response_at[rejected]
         if advance is not None:
-            advance(len(members), "")
+            advance(sum(len(members) for _, members, _ in part), "")
     whole = EncodedPairs(
         tokens=np.concatenate(store.sequences) if store.sequences else np.zeros(0, np.int32),
         offsets=np.cumsum([0, *(len(each) for each in store.sequences)], dtype=np.int64),
@@ -180,29 +186,16 @@ def _groups(table: pa.Table) -> Iterator[tuple[str, list[_Member], dict[str, Non
 
 
 def _columns(table: pa.Table) -> dict[str, NDArray]:
-    def numbers(name: str, missing: float) -> NDArray[np.float64]:
-        return table.column(name).fill_null(missing).to_numpy().astype(np.float64)
-
     columns: dict[str, NDArray] = {
-        "reference_chosen_logps": numbers("reference_chosen_logps", float("nan")),
-        "reference_rejected_logps": numbers("reference_rejected_logps", float("nan")),
-        "weight": numbers("weight", 1.0),
-        "soft_label": numbers("soft_label", 1.0),
+        "reference_chosen_logps": numbers(table, "reference_chosen_logps", np.nan),
+        "reference_rejected_logps": numbers(table, "reference_rejected_logps", np.nan),
+        "weight": numbers(table, "weight", 1.0),
+        "soft_label": numbers(table, "soft_label", 1.0),
     }
     for name in ("pair_id", "criterion", "source", "objective"):
         columns[name] = np.asarray(table.column(name).fill_null("").to_pylist(), dtype=object)
-    _check_range(columns, "weight", (columns["weight"] >= 0) & np.isfinite(columns["weight"]), ">= 0 and finite")
-    _check_range(columns, "soft_label", (columns["soft_label"] >= 0) & (columns["soft_label"] <= 1), "in [0, 1]")
+    check_values(table)
     return columns
-
-
-def _check_range(columns: dict[str, NDArray], name: str, good: NDArray[np.bool_], rule: str) -> None:
-    if not good.all():
-        row = int(np.flatnonzero(~good)[0])
-        raise TrainingError(
-            f"pair {columns['pair_id'][row]}: {name} is {columns[name][row]}, must be {rule}",
-            mend="mend the curation rule that gave it and export again",
-        )
 
 
 def _fit(pairs: EncodedPairs, max_length: int | None, truncate: Truncation) -> EncodedPairs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,19 +73,19 @@ class ExportFolder:
         """Curation rules: name, hash, objective and beta."""
         return self.manifest.get("rules") or {}
 
-    def table(self, split: str) -> pa.Table:
-        """The columns of one split, ``train`` or ``test``, in the order of the files.
+    def table(self, split: str, columns: Sequence[str] = tuple(COLUMNS)) -> pa.Table:
+        """Columns of one split, ``train`` or ``test``, in the order of the files.
 
         Raises:
             ExportError: a file lacks a column.
         """
         names = [entry["path"] for entry in self.manifest["files"] if entry["split"] == split]
-        schema = pa.schema(list(COLUMNS.items()))
+        schema = pa.schema([(name, COLUMNS[name]) for name in columns])
         tables = []
         for name in names:
             try:
-                found = pq.read_table(self.path / name, columns=list(COLUMNS))
-                tables.append(found.select(list(COLUMNS)).cast(schema))
+                found = pq.read_table(self.path / name, columns=list(columns))
+                tables.append(found.select(list(columns)).cast(schema))
             except (KeyError, pa.ArrowException) as error:
                 raise ExportError(
                     f"{self.path / name}: {str(error).splitlines()[0]}", mend="export again with this Winnow"

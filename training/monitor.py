@@ -59,6 +59,12 @@ class PairScores:
         return PairScores(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
 
+def join_scores(parts: list[PairScores]) -> PairScores:
+    """Several sets of pairs as one."""
+    names = PairScores.__dataclass_fields__
+    return PairScores(**{n: np.concatenate([np.zeros(0), *(getattr(part, n) for part in parts)]) for n in names})
+
+
 def metrics(scores: PairScores) -> dict[str, float]:
     """Metrics of a set of pairs. Every pair counts the same but in ``loss``, which is weighted.
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from training import losses
+from training.monitor import PairScores
 from training.objective_state import ObjectiveState
 from training.objectives import Objective
 from training.policy import PairLogps
@@ -54,6 +57,20 @@ class PairBatch:
         names = ("reference_chosen_logps", "reference_rejected_logps", "soft_label", "best_share")
         return PairBatch(policy, *(getattr(self, name)[rows] for name in names))
 
+    def scores(self, losses: Tensor, weight: Tensor) -> PairScores:
+        """The same as arrays, without gradient, with each pair's loss and weight."""
+        tensors = {
+            "chosen_logps": self.policy.chosen_logps,
+            "rejected_logps": self.policy.rejected_logps,
+            "reference_chosen_logps": self.reference_chosen_logps,
+            "reference_rejected_logps": self.reference_rejected_logps,
+            "chosen_num_tokens": self.policy.chosen_num_tokens,
+            "rejected_num_tokens": self.policy.rejected_num_tokens,
+            "weight": weight,
+            "loss": losses,
+        }
+        return PairScores(**{name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
+
 
 def pair_loss(batch: PairBatch, loss: LossSettings, state: ObjectiveState) -> Tensor:
     """Loss of each pair: the objective, its expectation under the soft label, and the SFT term. Shape (B,)."""
@@ -86,6 +103,12 @@ def routed_loss(batch: PairBatch, route: Tensor, objectives: Sequence[LossSettin
             parts.append(pair_loss(batch.take(rows), loss, state))
             places.append(rows)
     return torch.cat(parts)[torch.argsort(torch.cat(places))]
+
+
+def route_of(names: NDArray[np.object_], objectives: Sequence[LossSettings]) -> NDArray[np.int64]:
+    """Number of each pair's objective: the first, but where the pair is routed to another. Shape (B,)."""
+    numbers = {loss.objective.value: number for number, loss in enumerate(objectives)}
+    return np.array([numbers.get(name, 0) for name in names], dtype=np.int64)
 
 
 def margins(batch: PairBatch, *, length_normalized: bool) -> tuple[Tensor, Tensor]:

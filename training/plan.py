@@ -1,4 +1,7 @@
-"""What a training run will do, settled before anything is loaded, and named by everything that decides its result."""
+"""What a training run will do, settled before anything is loaded, and named by everything that decides its result.
+
+No torch here: what cannot be trained is refused before the seconds that its import takes.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ from pydantic import ValidationError
 from schemas.errors import ConfigError, TrainingError
 from schemas.model_identity import weights_hash
 from training.export_folder import ExportFolder
-from training.load import model_folder
+from training.model_folder import model_folder
 from training.objectives import Objective
+from training.preflight import PAIR_NUMBERS, check_pairs, check_requirements, known_objective, routed_objectives
 from training.settings import LossSettings, TrainSettings
 
 VERSION = 1
@@ -30,6 +34,7 @@ class TrainingPlan:
         export: what it trains on.
         model: name as given, and its folder.
         loss: the resolved objective.
+        routed: the other objectives to which the export routes pairs.
         settings: how.
     """
 
@@ -39,6 +44,7 @@ class TrainingPlan:
     folder: Path
     is_reference: bool
     loss: LossSettings
+    routed: tuple[LossSettings, ...]
     settings: TrainSettings
 
     @classmethod
@@ -48,22 +54,21 @@ class TrainingPlan:
         """Fill in what was left open.
 
         Raises:
-            TrainingError: no model is known, or the objective is not.
+            TrainingError: no model is known, or the objective is not, or it cannot use the pairs.
+            EngineError: a library that the settings need is not installed.
             ModelError: the model is not there.
         """
         reference = export.reference
         name = model or (str(reference["model"]) if reference else None)
         if name is None:
             raise TrainingError("the export names no reference policy to start from", mend="give --model")
-        chosen = objective or settings.objective or export.rules.get("objective") or Objective.DPO
-        try:
-            known = Objective(chosen)
-        except ValueError as error:
-            raise TrainingError(
-                f"there is no objective {chosen!r}", mend=f"choose one of {', '.join(Objective)}"
-            ) from error
+        known = known_objective(objective or settings.objective or export.rules.get("objective") or Objective.DPO)
         settings = _with_objective(settings, known)
         loss = LossSettings.resolve(settings, known, rules_beta=export.rules.get("beta"))
+        check_requirements(settings)
+        table = export.table("train", PAIR_NUMBERS)
+        routed = routed_objectives(table, loss, rules_beta=export.rules.get("beta"))
+        check_pairs(table, (loss, *routed))
         same = reference is not None and (model is None or model == reference["model"])
         folder = model_folder(name, revision=reference.get("revision") if reference and same else None)
         weights = weights_hash(folder)
@@ -76,7 +81,7 @@ class TrainingPlan:
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
         is_reference = reference is not None and weights == reference.get("weights_hash")
-        return cls(f"{known.value}-{digest}", export, name, folder, is_reference, loss, settings)
+        return cls(f"{known.value}-{digest}", export, name, folder, is_reference, loss, routed, settings)
 
 
 def _with_objective(settings: TrainSettings, objective: Objective) -> TrainSettings:
@@ -88,7 +93,7 @@ def _with_objective(settings: TrainSettings, objective: Objective) -> TrainSetti
         ) from error
 
 
-_NOT_DECIDING = {"save_steps", "log_steps", "report_to", "slice_by", "eval_steps", "alarm", "check_pairs"}
+_NOT_DECIDING = {"sharding", "save_steps", "log_steps", "report_to", "slice_by", "eval_steps", "alarm", "check_pairs"}
 
 
 def _deciding(settings: TrainSettings) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +14,22 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
-from schemas.errors import TrainingError
+from schemas.errors import EngineError, TrainingError
 from training import checkpoints
 from training.adapters import add_adapter, quantization
 from training.alarm import AlignmentAlarm
 from training.data import EncodedPairs, encode_pairs
+from training.evaluation import FILE as LOSS_FILE
+from training.evaluation import describe
+from training.head import has_kernels
 from training.load import check_tokenizer, load_policy, load_tokenizer
 from training.model_card import model_card
 from training.monitor import PairScores
-from training.objectives import TRAITS, Objective
 from training.plan import TrainingPlan
 from training.policy import ATTENTION, compile_layers, set_attention, supports_packing
 from training.quiet import quiet_libraries
 from training.reference_check import ReferenceCheck, sample
-from training.settings import LossSettings, TrainSettings
+from training.settings import TrainSettings
 from training.trainer import PairTrainer
 from training.writing import writing_to
 
@@ -79,10 +81,14 @@ def run_training(
         tokenizer = load_tokenizer(plan.folder, trust_remote_code=plan.settings.trust_remote_code)
         check_tokenizer(tokenizer, plan.export)
         train_pairs, eval_pairs = _encode(plan, tokenizer, progress)
-        routed = routed_objectives(train_pairs, plan)
-        for loss in (plan.loss, *routed):
-            check_objective(train_pairs, loss)
-        trainer = make_trainer(plan, tokenizer, train_pairs, eval_pairs, work, routed)
+        if len(train_pairs) == 0:
+            raise TrainingError(
+                f"no pairs to train on: {train_pairs.num_too_long} of the export's are longer than max_length",
+                mend="raise train.max_length, or set train.truncate = 'left'",
+            )
+        trainer = make_trainer(plan, tokenizer, train_pairs, eval_pairs, work)
+        if torch.cuda.is_available() and not has_kernels(trainer.args.device):
+            warn("Triton is not installed: the LM head runs in plain torch, which takes more memory and time")
         resume = checkpoints.newest(work, warn=warn)
         trainer.args.eval_on_start = resume is None
         check = _check_reference(trainer, plan)
@@ -114,7 +120,8 @@ def run_training(
             library="transformers" if plan.settings.lora is None else "peft",
             check=None if check is None else check.as_dict(),
         )
-        _publish(trainer, work, output, {"README.md": card, "winnow_metrics.json": _json(before, after)})
+        loss_file = {LOSS_FILE: describe(plan.loss, trainer.objective_state)}
+        _publish(trainer, work, output, {"README.md": card, "winnow_metrics.json": _json(before, after), **loss_file})
     return TrainingResult(output, before, after, history, trainer.eval_pairs, scores, counts, check, alarm.alarms)
 
 
@@ -128,30 +135,12 @@ def _check_reference(trainer: PairTrainer, plan: TrainingPlan) -> ReferenceCheck
     return check
 
 
-def routed_objectives(pairs: EncodedPairs, plan: TrainingPlan) -> list[LossSettings]:
-    """The other objectives to which the export routes pairs.
-
-    Raises:
-        TrainingError: one is not known.
-    """
-    found = []
-    for name in sorted(set(pairs.objective) - {"", plan.loss.objective.value}):
-        if name not in list(Objective):
-            raise TrainingError(
-                f"the export routes pairs to objective {name!r}", mend=f"use one of {', '.join(Objective)} in the rules"
-            )
-        own = TrainSettings(objective=Objective(name))
-        found.append(LossSettings.resolve(own, Objective(name), rules_beta=plan.export.rules.get("beta")))
-    return found
-
-
 def make_trainer(
     plan: TrainingPlan,
     tokenizer: Any,
     pairs: EncodedPairs,
     eval_pairs: EncodedPairs,
     work: Path,
-    routed: Sequence[LossSettings] = (),
 ) -> PairTrainer:
     """The trainer of a plan, with its model loaded."""
     settings = plan.settings
@@ -172,7 +161,7 @@ def make_trainer(
         model,
         args=make_arguments(settings, work),
         loss=plan.loss,
-        routed=routed,
+        routed=plan.routed,
         slice_by=settings.slice_by,
         pairs=pairs,
         eval_pairs=held_out(eval_pairs, settings.eval_pairs),
@@ -186,7 +175,16 @@ def make_trainer(
 
 
 def make_arguments(settings: TrainSettings, output: Path) -> TrainingArguments:
-    """Our settings as those of ``transformers``."""
+    """Our settings as those of ``transformers``.
+
+    Raises:
+        EngineError: the settings need a GPU, and there is none.
+    """
+    sharded = settings.sharding == "fsdp"
+    if sharded and not torch.cuda.is_available():
+        raise EngineError(
+            "train.sharding = 'fsdp' needs GPUs, and there is none", mend="set it to 'none', which also takes torchrun"
+        )
     return TrainingArguments(
         output_dir=str(output),
         num_train_epochs=settings.epochs,
@@ -210,6 +208,8 @@ def make_arguments(settings: TrainSettings, output: Path) -> TrainingArguments:
         log_level="error",
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
+        fsdp=True if sharded else None,  # type: ignore[arg-type]
+        fsdp_config={"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"} if sharded else None,
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=settings.gradient_checkpointing != "off",
         gradient_checkpointing_kwargs={
@@ -224,30 +224,6 @@ def held_out(pairs: EncodedPairs, limit: int) -> EncodedPairs:
     if limit == 0 or len(pairs) <= limit:
         return pairs
     return pairs.take(np.linspace(0, len(pairs) - 1, limit).astype(np.int64))
-
-
-def check_objective(pairs: EncodedPairs, loss: LossSettings) -> None:
-    """Refuse pairs that the objective cannot use.
-
-    Raises:
-        TrainingError: there are no pairs, or reference log-probs are missing, or soft labels have no meaning.
-    """
-    traits = TRAITS[loss.objective]
-    if len(pairs) == 0:
-        raise TrainingError("the export has no pairs to train on", mend="loosen the rules or max_length")
-    missing = int(np.isnan(pairs.reference_chosen_logps + pairs.reference_rejected_logps).sum())
-    if traits.needs_reference and missing:
-        raise TrainingError(
-            f"{missing} pairs have no reference log-probs, which objective {loss.objective.value} needs",
-            mend="winnow score, then curate and export again",
-        )
-    soft = int((pairs.soft_label < 1).sum())
-    if soft and not traits.takes_soft_labels:
-        raise TrainingError(
-            f"{soft} pairs have a soft label, which has no meaning for objective {loss.objective.value}:"
-            f" {traits.soft_label_reason}",
-            mend="use cdpo, dpo or cpo, or rules without soft labels",
-        )
 
 
 def _encode(plan: TrainingPlan, tokenizer: Any, progress: Progress) -> tuple[EncodedPairs, EncodedPairs]:

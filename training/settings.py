@@ -93,6 +93,10 @@ class TrainSettings(BaseModel):
     gradient_checkpointing: Literal["off", "selective", "full"] = Field(
         default="off", description="Recompute no layer, every second layer, or every layer in the backward pass"
     )
+    sharding: Literal["none", "fsdp"] = Field(
+        default="none",
+        description="With several processes: each holds the whole model, or FSDP2 splits it over the GPUs",
+    )
     compile: bool = Field(default=False, description="torch.compile the decoder layers")
     lora: LoraSettings | None = Field(default=None, description="Train an adapter with these settings")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,8 +18,9 @@ from schemas.errors import TrainingError
 from training import checkpoints
 from training.batches import EpochLoader, Indices, PairBatches
 from training.data import EncodedPairs
-from training.monitor import PairScores, metrics
-from training.objective_loss import PairBatch, routed_loss, violation
+from training.hardware import hardware_use
+from training.monitor import PairScores, join_scores, metrics
+from training.objective_loss import PairBatch, route_of, routed_loss, violation
 from training.objective_state import ObjectiveState
 from training.objectives import Objective
 from training.packing import Batching, Pack, pack_pairs
@@ -108,13 +108,15 @@ class PairTrainer(Trainer):
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
         packs: list[Pack] = inputs["packs"]
         self._packs_of_step = len(packs)
-        for number, pack in enumerate(packs):
-            self._tokens_since_log += pack.input_ids.numel()
-            last = number == len(packs) - 1
+        passes = self._even(self.pairs, packs)
+        for number, (pack, counts) in enumerate(passes):
+            last = number == len(passes) - 1
             with torch.enable_grad(), _exchange(self.accelerator, model, last):
-                loss = self._weighted_loss(model, pack.to(self.args.device), num_items_in_batch)
+                loss = self._weighted_loss(model, pack.to(self.args.device), num_items_in_batch, counts=counts)
                 self.accelerator.backward(loss)
-            total += loss.detach()
+            if counts:
+                self._tokens_since_log += pack.input_ids.numel()
+                total += loss.detach()
         if num_items_in_batch is not None:
             self._update_objective(float(num_items_in_batch))
         return total.float()
@@ -139,8 +141,20 @@ class PairTrainer(Trainer):
             self.loss, mean_violation=violation_sum / total_weight, mean_logratio=drift_sum / count
         )
 
-    def _weighted_loss(self, model: nn.Module, pack: Pack, total_weight: Any) -> Tensor:
+    def _even(self, pairs: EncodedPairs, packs: list[Pack]) -> list[tuple[Pack, bool]]:
+        """Passes, and whether each counts: with FSDP all processes make as many, because each pass is made together."""
+        passes = [(pack, True) for pack in packs]
+        if self.is_fsdp_enabled:
+            most = int(self.accelerator.gather(torch.tensor([len(packs)], device=self.args.device)).max())
+            if most > len(packs):
+                spare = packs[-1] if packs else pack_pairs(pairs, [0], token_budget=1, batching=self.batching)[0]
+                passes += [(spare, False)] * (most - len(packs))
+        return passes
+
+    def _weighted_loss(self, model: nn.Module, pack: Pack, total_weight: Any, *, counts: bool) -> Tensor:
         policy = pair_logps(model, pack, unwrapped=self.accelerator.unwrap_model(model))
+        if not counts:
+            return policy.policy_margin.sum() * 0.0
         batch = self._batch(self.pairs, pack, policy)
         losses = routed_loss(batch, self._route(self.pairs, pack), self.objectives, self.objective_state)
         weight = _column(self.pairs.weight, pack)
@@ -153,9 +167,7 @@ class PairTrainer(Trainer):
 
     def _route(self, pairs: EncodedPairs, pack: Pack) -> Tensor:
         """Number of each pair's objective. Shape (pairs,)."""
-        numbers = {loss.objective.value: number for number, loss in enumerate(self.objectives)}
-        found = [numbers.get(name, 0) for name in pairs.objective[pack.pairs]]
-        return torch.tensor(found, device=pack.input_ids.device)
+        return torch.from_numpy(route_of(pairs.objective[pack.pairs], self.objectives)).to(pack.input_ids.device)
 
     def _keep(self, batch: PairBatch, pack: Pack, losses: Tensor, weight: Tensor) -> None:
         if not bool(torch.isfinite(losses).all()):
@@ -164,7 +176,7 @@ class PairTrainer(Trainer):
                 f"the loss is not finite at step {self.state.global_step + 1} for pairs {', '.join(bad[:8])}",
                 mend="look at these pairs' log-probs, or lower learning_rate",
             )
-        self._step_scores.append(_scores(batch, losses, weight))
+        self._step_scores.append(batch.scores(losses, weight))
         self._step_violation += float((violation(batch, self.loss) * weight).sum())
 
     # Evaluation
@@ -180,12 +192,14 @@ class PairTrainer(Trainer):
         packs = pack_pairs(pairs, order, token_budget=self.token_budget, batching=self.batching)
         parts = []
         with torch.no_grad():
-            for pack in packs:
+            for pack, counts in self._even(pairs, packs):
                 pack = pack.to(self.args.device)
                 policy = pair_logps(chosen, pack, unwrapped=self.accelerator.unwrap_model(chosen))
+                if not counts:
+                    continue
                 batch = self._batch(pairs, pack, policy)
                 losses = routed_loss(batch, self._route(pairs, pack), self.objectives, self.objective_state)
-                parts.append((pack.pairs, _scores(batch, losses, _column(pairs.weight, pack))))
+                parts.append((pack.pairs, batch.scores(losses, _column(pairs.weight, pack))))
                 if advance is not None:
                     advance(len(pack.pairs), "")
         chosen.train(was_training)
@@ -266,42 +280,11 @@ class PairTrainer(Trainer):
             now = time.perf_counter()
             seconds = max(now - (self._last_log or now), 1e-9)
             speed = {"pairs_per_s": len(scores) / seconds, "tokens_per_s": self._tokens_since_log / seconds}
-            logs = {**metrics(scores), **logs, **speed, **_hardware()}
+            logs = {**metrics(scores), **logs, **speed, **hardware_use()}
             self._step_scores, self._tokens_since_log, self._last_log = [], 0, now
             if self.loss.objective is Objective.CPO_LAGRANGIAN:
                 logs["multiplier"] = self.objective_state.multiplier
         super().log(logs, start_time)
-
-
-def join_scores(parts: list[PairScores]) -> PairScores:
-    """Several sets of pairs as one."""
-    names = PairScores.__dataclass_fields__
-    return PairScores(**{n: np.concatenate([np.zeros(0), *(getattr(part, n) for part in parts)]) for n in names})
-
-
-def _scores(batch: PairBatch, losses: Tensor, weight: Tensor) -> PairScores:
-    policy = batch.policy
-    tensors = {
-        "chosen_logps": policy.chosen_logps,
-        "rejected_logps": policy.rejected_logps,
-        "reference_chosen_logps": batch.reference_chosen_logps,
-        "reference_rejected_logps": batch.reference_rejected_logps,
-        "chosen_num_tokens": policy.chosen_num_tokens,
-        "rejected_num_tokens": policy.rejected_num_tokens,
-        "weight": weight,
-        "loss": losses,
-    }
-    return PairScores(**{name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
-
-
-def _hardware() -> dict[str, float]:
-    """Use of the GPU, where there is one: peak memory and the busy share that the driver reports."""
-    if not torch.cuda.is_available():
-        return {}
-    use = {"gpu_memory_gb": torch.cuda.max_memory_allocated() / 2**30}
-    if importlib.util.find_spec("pynvml") is not None:
-        use["gpu_busy"] = torch.cuda.utilization() / 100
-    return use
 
 
 def _column(values: NDArray[np.float64], pack: Pack) -> Tensor:

@@ -54,9 +54,13 @@ def evaluate(
     slice_by: Annotated[
         str | None, typer.Option(help="Give the metrics also by criterion, source or objective.")
     ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="Whose loss to give; when not given, the model's own, or that of the export's rules."),
+    ] = None,
 ) -> None:
     """Score an export's pairs under any model and print the trainer's metrics."""
     from flows.console import say
     from flows.stages.evaluate import evaluate as run_stage
 
-    say(run_stage(model, on=on, split=split, engine=engine, slice_by=slice_by))
+    say(run_stage(model, on=on, split=split, engine=engine, slice_by=slice_by, objective=objective))

@@ -32,6 +32,7 @@ def evaluate(
     split: str = "test",
     engine: str | None = None,
     slice_by: str | None = None,
+    objective: str | None = None,
     settings: ScoringSettings | None = None,
 ) -> StageReport:
     """Score an export's pairs under a model and compute every metric of ``training.monitor``; nothing is written.
@@ -42,13 +43,15 @@ def evaluate(
         split: ``test`` or ``train``.
         engine: scoring engine; the best that is installed when None.
         slice_by: column of the export by which metrics are also given.
+        objective: whose loss; that which the model was trained with, else that of the export's rules, when None.
         settings: further settings of scoring.
 
     Returns:
-        Facts: model, export_id, split, num_pairs, num_too_long, engine, metrics, slices.
+        Facts: model, export_id, split, num_pairs, num_too_long, engine, objective, metrics, slices.
 
     Raises:
         ExportError: the export does not match its manifest, or the split is empty.
+        TrainingError: the objective is not known.
         ModelError: the model lacks a part.
         EngineError: the engine cannot serve it.
     """
@@ -56,11 +59,12 @@ def evaluate(
     from curation.scoring.policy import open_policy
     from curation.scoring.settings import ScoringSettings
     from training.export_folder import ExportFolder
-    from training.monitor import metrics
+    from training.preflight import resolve_objective
 
     if slice_by is not None and slice_by not in SLICES:
         raise ConfigError(f"there is no slice {slice_by!r}", mend=f"use one of {', '.join(SLICES)}")
     export = ExportFolder.open(Path(on))
+    resolve_objective(objective, export.rules)  # an unknown one is refused before a model is loaded
     chosen = choose_engine(engine)
     base, options = _base_and_adapter(model)
     scoring = (settings or ScoringSettings()).model_copy(update=options)
@@ -69,6 +73,11 @@ def evaluate(
     with closing(open_engine(chosen, policy, scoring)) as opened, progress("score", len(pairs), "pairs") as advance:
         scores = score_pairs(pairs, opened, advance)
         info = opened.info
+    from training.evaluation import objective_of, with_losses
+    from training.monitor import metrics
+
+    objectives, state = objective_of(model, export, objective=objective, split=split)
+    scores = with_losses(scores, pairs, objectives, state)
     found = metrics(scores)
     slices = {} if slice_by is None else _slices(scores, getattr(pairs, slice_by))
     facts = {
@@ -78,6 +87,7 @@ def evaluate(
         "num_pairs": len(pairs),
         "num_too_long": pairs.num_too_long,
         "engine": f"{info.engine} {info.version}, {info.path}, {info.dtype}",
+        "objective": objectives[0].objective.value,
         "metrics": found,
         "slices": slices,
     }
@@ -160,7 +170,8 @@ def _slices(scores: PairScores, labels: Sequence[str]) -> dict[str, dict[str, fl
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
-    head = f"{facts['num_pairs']:,} {facts['split']} pairs of {facts['export_id']} with {facts['engine']}"
+    head = f"{facts['num_pairs']:,} {facts['split']} pairs of {facts['export_id']} with {facts['engine']};"
+    head += f" loss of {facts['objective']}"
     if facts["num_too_long"]:
         head += f"; {facts['num_too_long']} were too long"
     lines = [head]

@@ -49,20 +49,22 @@ def train(
     Raises:
         ExportError: there is no export, or it does not match its manifest.
         TrainingError: the export does not fit the model or the objective, or the loss is not finite.
+        EngineError: a library that the settings need is not installed.
     """
     from training.export_folder import ExportFolder
     from training.plan import TrainingPlan
-    from training.run import run_training
 
+    settings = settings_with(workspace, overrides)
     with workspace.lake() as lake:
         folder = newest_export(lake) if export is None else Path(export)
-    settings = settings_with(workspace, overrides)
     plan = TrainingPlan.make(ExportFolder.open(folder), settings, model=model, objective=objective)
     checkpoint = (workspace.checkpoints / plan.training_run_id).resolve()
     with workspace.lake() as lake:
         done = _finished(lake, plan.training_run_id, checkpoint)
     if done is not None:
         return _nothing_new(plan, checkpoint, done)
+    from training.run import run_training  # torch and transformers, only where there is something to do
+
     run = Run.start("train", input_hash=_hash(plan), settings=_settings(plan), flow_run_id=flow_run_id)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     result = run_training(plan, checkpoint, progress=_bar, warn=_warn)

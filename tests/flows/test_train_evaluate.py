@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from curation.scoring.settings import ScoringSettings
 from flows.stages.evaluate import evaluate
-from schemas.errors import ConfigError, ExportError
+from schemas.errors import ConfigError, ExportError, TrainingError
 from tests.training.conftest import hh_export, hh_rows, tiny_en, tokenizer  # noqa: F401
 from tests.training.running import train_quietly
 
@@ -18,14 +19,24 @@ def test_agrees_with_the_trainer(hh_export: Path, tmp_path: Path) -> None:
     report = evaluate(str(trained.checkpoint), on=hh_export, engine="transformers", slice_by="source")
     found = report.facts["metrics"]
     assert report.facts["num_pairs"] == 8
-    expected = {name: value for name, value in trained.after.items() if name != "loss"}
-    assert found == pytest.approx(expected, abs=1e-4)
+    assert found == pytest.approx(trained.after, abs=1e-4)
+    assert report.facts["objective"] == "dpo"
     assert report.facts["slices"]["hh"] == pytest.approx(found)
 
 
-def test_the_reference_itself_has_not_moved(hh_export: Path, tiny_en: Path) -> None:
-    from curation.scoring.settings import ScoringSettings
+def test_the_loss_is_that_of_the_training_or_the_one_asked_for(hh_export: Path, tmp_path: Path) -> None:
+    """A lagrangian's loss needs the multiplier that training ended with; another objective can be asked for."""
+    settings = {"objective": "cpo_lagrangian", "multiplier_step": 0.5, "gamma": 3.0, "max_steps": 3}
+    trained = train_quietly(hh_export, tmp_path / "model", **settings)
+    own = evaluate(str(trained.checkpoint), on=hh_export, engine="transformers")
+    assert own.facts["metrics"]["loss"] == pytest.approx(trained.after["loss"], rel=1e-4)
+    dpo = evaluate(str(trained.checkpoint), on=hh_export, engine="transformers", objective="dpo")
+    assert dpo.facts["metrics"]["loss"] < own.facts["metrics"]["loss"] - 1
+    with pytest.raises(TrainingError, match="there is no objective 'dop'"):
+        evaluate(str(trained.checkpoint), on=hh_export, objective="dop")
 
+
+def test_the_reference_itself_has_not_moved(hh_export: Path, tiny_en: Path) -> None:
     report = evaluate(
         str(tiny_en),
         on=hh_export,
@@ -42,10 +53,10 @@ def test_the_reference_itself_has_not_moved(hh_export: Path, tiny_en: Path) -> N
 def test_an_adapter_is_scored_with_its_base(hh_export: Path, tmp_path: Path) -> None:
     trained = train_quietly(hh_export, tmp_path / "adapter", max_steps=3, learning_rate=5e-3, lora={"rank": 4})
     assert (trained.checkpoint / "adapter_config.json").is_file()
-    report = evaluate(str(trained.checkpoint), on=hh_export, engine="transformers")
-    expected = {name: value for name, value in trained.after.items() if name != "loss"}
-    assert abs(expected["chosen_drift"]) > 0.1
-    assert report.facts["metrics"]["policy_margin"] == pytest.approx(expected["policy_margin"], abs=0.05)
+    wide = ScoringSettings(dtype="float32")
+    report = evaluate(str(trained.checkpoint), on=hh_export, engine="transformers", settings=wide)
+    assert abs(trained.after["chosen_drift"]) > 0.1
+    assert report.facts["metrics"] == pytest.approx(trained.after, abs=1e-3)
 
 
 def test_what_is_not_there(hh_export: Path, tiny_en: Path) -> None:

@@ -1,0 +1,86 @@
+"""What ``winnow train`` refuses, it refuses in one line and before torch is imported."""
+
+# ruff: noqa: F811
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.workspace import Workspace
+from tests.training.conftest import hh_export, hh_rows, tiny_en, tokenizer  # noqa: F401
+from tests.training.export_fixture import write_export
+
+REFUSE = """
+import json, sys
+from flows.cli import main
+for arguments in json.loads(sys.argv[1]):
+    try:
+        main(arguments)
+    except SystemExit as end:
+        print(end.code)
+print([name for name in ("torch", "transformers", "accelerate", "peft") if name in sys.modules])
+"""
+
+
+def refusals(*commands: list[str | Path]) -> tuple[list[str], list[str]]:
+    """Lines on stderr, and on stdout: the exit codes, then the heavy libraries that were imported."""
+    arguments = json.dumps([[str(each) for each in command] for command in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSE, arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "300", "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )
+    return done.stderr.splitlines(), done.stdout.splitlines()
+
+
+def test_one_line_each_and_no_torch(
+    hh_export: Path, hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    def workspace(name: str, toml: str = "") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "winnow.toml").write_text(toml)
+        return Workspace.create(folder).root
+
+    def export(name: str, *rows: dict[str, Any]) -> Path:
+        return write_export(tmp_path / name, list(rows), hh_rows[:1], model=tiny_en, tokenizer=tokenizer)
+
+    empty, weightless = export("empty"), export("zero", {**hh_rows[0], "weight": 0.0})
+    soft, bare = export("soft", {**hh_rows[0], "soft_label": 0.5}), export("bare", {**hh_rows[0], "objective": "magic"})
+    plain, here = workspace("plain"), ["--export", hh_export]
+    cases: list[tuple[list[str | Path], str]] = [
+        (["-w", plain], "the workspace has no export to train on; winnow export"),
+        (["-w", plain, "--export", tmp_path / "nothing"], "is not an export"),
+        (["-w", plain, *here, "--objective", "dop"], "there is no objective 'dop'"),
+        (["-w", plain, *here, "--batch-size", "0"], "train: train.batch_size: Input should be greater than"),
+        (["-w", plain, *here, "--model", tmp_path / "no-model"], "there is no model"),
+        (["-w", plain, "--export", empty], "the export has no pairs"),
+        (["-w", plain, "--export", weightless], "1 pairs, and the weight of each is 0"),
+        (["-w", plain, "--export", soft, "--objective", "rdpo"], "1 pairs have a soft label, which has no meaning"),
+        (["-w", plain, "--export", bare], "the export routes pairs to objective 'magic'"),
+        (["-w", workspace("bnb", "[train]\noptimizer = 'adamw_8bit'"), *here], "'adamw_8bit' needs bitsandbytes"),
+        (["-w", workspace("qlora", "[train.lora]\nquantize = '4bit'"), *here], "quantize = '4bit' needs bitsandbytes"),
+        (["-w", workspace("wandb", "[train]\nreport_to = ['wandb']"), *here], "needs wandb, which is not installed"),
+    ]
+    lines, out = refusals(*[["train", *arguments] for arguments, _ in cases])
+    assert len(lines) == len(cases), lines
+    for line, (_, expected) in zip(lines, cases, strict=True):
+        assert line.startswith("error: "), line
+        assert expected in line
+    assert out == ["2"] * len(cases) + ["[]"]
+
+
+@pytest.mark.parametrize("key", ["gamma = 1.0", "length_normalized = true"])
+def test_a_parameter_of_another_objective(key: str, hh_export: Path, tmp_path: Path) -> None:
+    (tmp_path / "winnow.toml").write_text(f"[train]\nobjective = 'kto'\n{key}\n")
+    lines, out = refusals(["train", "-w", str(tmp_path), "--export", str(hh_export)])
+    assert len(lines) == 1
+    assert "has no meaning for objective kto" in lines[0]
+    assert out == ["2", "[]"]
