@@ -1,10 +1,12 @@
 """Ours against TRL's DPOTrainer: same model, pairs, order, optimizer and dtype, in one process.
 
     python -m tests.benchmarks.train --json
+    python -m tests.benchmarks.train --json --shape 8b --device cuda --dtype bfloat16
 
 Every system trains the same few steps in each of several rounds, one system after the other; a step's time is its best
 over the rounds, so that a busy machine disturbs the ratios little. The limit is the body's plain forward and backward
-pass over as many tokens as our rows have, as a rectangle of 256 columns. The last line is one JSON object.
+pass over as many tokens as our rows have, as a rectangle of 256 columns. ``flops_use`` is the rate of our products, as
+a share of what one large product reaches in the same run. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import pyarrow as pa
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+from tests.benchmarks.train_shapes import SHAPES, matmul_rate, random_model, step_flops
 from tests.real_data import shared
 from tests.training.export_fixture import SCHEMA, export_rows, hh_pairs
 from training.batches import PairBatches
@@ -78,12 +81,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print only the JSON line")
     parser.add_argument("--model", default=None, help="model folder; tiny-en when not given")
+    parser.add_argument("--shape", choices=list(SHAPES), help="random weights of this shape instead of a model folder")
+    parser.add_argument("--layers", type=int, default=None, help="fewer layers than the shape has, for a trial")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--no-trl", action="store_true", help="only our own")
     options = parser.parse_args()
+    if (options.device == "cuda") != torch.cuda.is_available():
+        parser.error(f"--device {options.device}: this machine's is another one (hide GPUs: CUDA_VISIBLE_DEVICES=)")
     with quiet_libraries():
         result = run(options)
     if not options.json:
@@ -99,7 +107,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     count = options.steps * options.batch_size
     raw, pairs = _data(tokenizer, count)
     order = [i for batch in PairBatches(count, options.batch_size, seed=0) for i in batch]
-    load = lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, options.dtype))  # noqa: E731
+    dtype = getattr(torch, options.dtype)
+
+    def load() -> Any:
+        if options.shape is None:
+            return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        return random_model(options.shape, dtype=dtype, device=options.device, layers=options.layers)
+
     _fill_reference(load(), pairs)
     systems: dict[str, Callable[[_StepTimes], Any]] = {
         name: lambda times, b=batching: _ours(load(), pairs, options, times, b)
@@ -110,13 +124,24 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             systems[name] = lambda times, p=precompute: _trl(load(), tokenizer, raw, order, options, times, p)
     measured = {name: Measured() for name in systems}
     limit: list[float] = []
+    rate, flops = matmul_rate(dtype=dtype, device=options.device), _flops(load(), pairs, order, options.batch_size)
     for _ in range(options.rounds):
         for name, make in systems.items():
             measured[name].add(*_train(make))
             print(f"{name}: {[round(value, 2) for value in measured[name].seconds]} s a step", file=sys.stderr)
         once = _limit(load(), pairs, order, options.batch_size)
         limit = [min(pair) for pair in zip(limit or once, once, strict=True)]
-    return _report(measured, limit, count)
+    result = _report(measured, limit, count)
+    achieved = flops / sum(measured["ours_shared"].seconds)
+    result |= {"model": options.shape or folder.name, "dtype": options.dtype, "matmul_tflops": rate / 1e12}
+    return result | {"flops_use": achieved / rate}
+
+
+def _flops(model: Any, pairs: EncodedPairs, order: list[int], batch_size: int) -> float:
+    """Operations of our products over all steps."""
+    begins = range(0, len(order), batch_size)
+    packs = [pack_pairs(pairs, order[i : i + batch_size], token_budget=1 << 30) for i in begins]
+    return sum(step_flops(model, of_step) for of_step in packs)
 
 
 def _report(measured: dict[str, Measured], limit: list[float], count: int) -> dict[str, Any]:
@@ -131,7 +156,6 @@ def _report(measured: dict[str, Measured], limit: list[float], count: int) -> di
             for name, m in measured.items()
         },
         "limit_ratio": sum(measured["ours_shared"].seconds) / sum(limit),
-        "flops_use": None,
     }
     if "trl_in_loop" in rate:
         result["ratio_trl_in_loop"] = ours / rate["trl_in_loop"]
@@ -284,13 +308,15 @@ def _synchronize() -> None:
 def _settle() -> None:
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _reset_peak() -> int:
-    """Start a new peak; returns the bytes in use."""
+    """Start a new peak; returns the bytes in use that are not counted: on a GPU none, so that weights count."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
+        return 0
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
