@@ -10,9 +10,10 @@ from curation.rules.compile import compile_rules
 from curation.rules.decide import decide
 from curation.rules.preview import RulePreview, preview
 from curation.rules.ruleset import RuleSet, load_rules
-from flows.stages.curate import ADJUDICATED, choose_reference, pair_columns, pairs_relation
+from flows.stages.curate import ADJUDICATED, choose_reference, nothing_to_curate, pair_columns, pairs_relation
 from flows.workspace import Workspace
 from schemas.errors import RuleError
+from warehouse.narrow_diagnostics import diagnostics_under
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,20 @@ class DryRun:
 
 
 def dry_run(workspace: Workspace, *, rules: str | None = None, reference_id: str | None = None) -> DryRun:
-    """Evaluate rules over all pairs without writing anything."""
+    """Evaluate rules over all pairs without writing anything.
+
+    Raises:
+        RuleError: the rules are not valid, or there is nothing to decide on.
+    """
     ruleset = load_rules(rules or workspace.settings.curate.rules)
     with workspace.lake(read_only=True) as lake:
         reference = choose_reference(lake, reference_id)
         compiled = compile_rules(ruleset, pair_columns(lake))
-        decide(lake.con, compiled, pairs=pairs_relation(compiled, reference), adjudicated=ADJUDICATED)
+        num_pairs = int(lake.value("select count(*) from raw.pair_estimates"))
+        if num_pairs == 0:
+            raise nothing_to_curate()
+        pairs = pairs_relation(compiled, diagnostics_under(lake.con, reference))
+        decide(lake.con, compiled, pairs=pairs, adjudicated=ADJUDICATED)
         previews = preview(lake.con, ruleset.rule)
         examples = sorted({pair for each in previews for pair in each.examples})
         rows = lake.frame(
@@ -54,7 +63,6 @@ def dry_run(workspace: Workspace, *, rules: str | None = None, reference_id: str
             """,
             [examples],
         ).to_dicts()
-        num_pairs = int(lake.value("select count(*) from decided"))
         num_adjudicated = int(lake.value("select count(*) from adjudicated_pairs"))
     return DryRun(ruleset, num_pairs, num_adjudicated, previews, {row["pair_id"]: row for row in rows})
 

@@ -9,6 +9,7 @@ from curation.rules.compile import compile_rules
 from curation.rules.decide import DECIDED, decide
 from curation.rules.ruleset import RuleSet
 from flows.stages.curate import pair_columns, pairs_relation
+from warehouse.connection import literal
 from warehouse.diff import RunDiff, diff_runs
 from warehouse.lake import Lake
 from warehouse.sql_files import sql_files
@@ -31,7 +32,9 @@ def _replay(lake: Lake, a: Mapping[str, Any], b: Mapping[str, Any], pairs: str) 
     """What the rules of ``a`` decide on the input of ``b``, before people have their say."""
     compiled = compile_rules(RuleSet.model_validate_json(a["rules"]), pair_columns(lake))
     diagnostics = next(file for file in sql_files("mart") if file.name == "pair_diagnostics")
-    then = f"(select * from ({diagnostics.body_at(b['input_snapshot_id'])}) where pair_id in ({pairs}))"
-    relation = pairs_relation(compiled, b["reference_id"], diagnostics=then)
+    reference = b["reference_id"]
+    policy = "reference_id is null" if reference is None else f"reference_id = {literal(reference)}"
+    body = diagnostics.body_at(b["input_snapshot_id"])
+    relation = pairs_relation(compiled, f"(select * from ({body}) where {policy} and pair_id in ({pairs}))")
     decide(lake.con, compiled, pairs=relation, adjudicated=_NOBODY, is_checked=False)
     return DECIDED

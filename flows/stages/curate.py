@@ -19,9 +19,9 @@ from flows.report import StageReport
 from flows.workspace import Workspace
 from schemas.errors import RuleError
 from schemas.identity import digest
-from warehouse.connection import literal
 from warehouse.decisions import next_run_number, write_run
 from warehouse.lake import Lake
+from warehouse.narrow_diagnostics import SIDES, diagnostics_under
 
 UPSTREAM = ("ingest", "score", "diagnose", "adjudicate")
 
@@ -70,12 +70,13 @@ def curate(
         previous = finished_run(lake, "curate", hash_of_input)
         if previous is not None:
             return _nothing_new(lake, previous)
+        told = _told(lake)
         run = Run.start("curate", input_hash=hash_of_input, settings=settings, flow_run_id=flow_run_id)
         with progress("curate") as advance:
             facts = lake.transact(run.run_id, lambda con: _work(con, run, compiled, reference))
             advance(1, "")
     return StageReport(
-        "curate", facts["curation_run_id"], facts["num_changed"], facts, tuple(_sentences(facts, ruleset))
+        "curate", facts["curation_run_id"], facts["num_changed"], facts, tuple(_sentences(facts, ruleset, told))
     )
 
 
@@ -108,21 +109,18 @@ def choose_reference(lake: Lake, reference_id: str | None) -> str | None:
     return found[0]
 
 
-def pairs_relation(
-    compiled: CompiledRules, reference_id: str | None, *, diagnostics: str = "mart.pair_diagnostics"
-) -> str:
-    """The pairs under one reference policy, with the columns that the rules read, as a query in parentheses."""
-    columns = ", ".join(quoted(column) for column in compiled.columns)
-    # an equality, unlike "is not distinct from", reaches the scan of the scores
-    policy = "reference_id is null" if reference_id is None else f"reference_id = {literal(reference_id)}"
-    return f"(select {columns} from {diagnostics} where {policy})"
+def pairs_relation(compiled: CompiledRules, diagnostics: str) -> str:
+    """The columns that rules read, of a relation with those of ``mart.pair_diagnostics``; a query in parentheses."""
+    return f"(select {', '.join(quoted(column) for column in compiled.columns)} from {diagnostics})"
 
 
 def _work(
     con: duckdb.DuckDBPyConnection, run: Run, compiled: CompiledRules, reference_id: str | None
 ) -> dict[str, Any]:
     snapshot = _one(con, "select id from lake.current_snapshot()")[0]
-    decide(con, compiled, pairs=pairs_relation(compiled, reference_id), adjudicated=ADJUDICATED)
+    pairs = pairs_relation(compiled, diagnostics_under(con, reference_id))
+    decide(con, compiled, pairs=pairs, adjudicated=ADJUDICATED)
+    con.execute(f"drop table {SIDES}")
     content_id = curation_id(compiled.rules.sha256, reference_id or "", content_hash(con))
     run = replace(run, run_id=unused_run_id(con, content_id))
     con.execute("call lake.set_commit_message('winnow', ?)", [run.run_id])
@@ -132,7 +130,7 @@ def _work(
     con.execute("drop table decided")
     totals = run_totals(con)
     if totals["num_pairs"] == 0:
-        raise RuleError("there are no pairs to curate", mend="winnow ingest, then winnow diagnose")
+        raise nothing_to_curate()
     record_curation_run(
         con,
         run_id=run.run_id,
@@ -153,6 +151,11 @@ def _work(
     }
     run.record(con, num_changed=max(num_changed, 1), facts=facts)
     return facts
+
+
+def nothing_to_curate() -> RuleError:
+    """What is said where no pair is diagnosed yet."""
+    return RuleError("there are no pairs to curate", mend="winnow ingest, then winnow diagnose")
 
 
 def run_totals(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
@@ -230,7 +233,14 @@ def _nothing_new(lake: Lake, run_id: str) -> StageReport:
     return StageReport("curate", None, 0, facts, ("Nothing new: same rules and same input as the last run.",))
 
 
-def _sentences(facts: dict[str, Any], rules: RuleSet) -> list[str]:
+def _told(lake: Lake) -> set[str]:
+    """Rules of which an earlier run has said that their condition was NULL."""
+    stored = lake.con.execute("select facts from raw.runs where stage = 'curate' and facts is not null").fetchall()
+    rules = chain.from_iterable(json.loads(facts)["rules"] for (facts,) in stored)
+    return {rule["rule"] for rule in rules if rule["num_unknown"]}
+
+
+def _sentences(facts: dict[str, Any], rules: RuleSet, told: set[str]) -> list[str]:
     total = facts["num_pairs"]
     parts = [
         f"{facts[f'num_{name}']:,} {name.replace('_', '-')}"
@@ -239,14 +249,18 @@ def _sentences(facts: dict[str, Any], rules: RuleSet) -> list[str]:
     ]
     what = ", ".join(parts) or "all kept as they are"
     lines = [f"{rules.name}: {total:,} pairs, {what}; weight {facts['total_weight']:,.1f}."]
-    lines += [unknown_sentence(RuleCount(**each), total) for each in facts["rules"] if each["num_unknown"]]
+    unknown = [RuleCount(**each) for each in facts["rules"] if each["num_unknown"] and each["rule"] not in told]
+    conditions = {rule.name: rule.when for rule in rules.rule}
+    lines += [unknown_sentence(each, total, conditions[each.rule]) for each in unknown]
     return lines
 
 
-def unknown_sentence(count: RuleCount, num_pairs: int) -> str:
-    """Say once that a rule's condition was NULL, and so did not match."""
-    where = "every pair" if count.num_unknown == num_pairs else f"{count.num_unknown:,} of {num_pairs:,} pairs"
-    return f"The condition of {count.rule} is NULL on {where}, and does not match there."
+def unknown_sentence(count: RuleCount, num_pairs: int, condition: str) -> str:
+    """Say that a rule's condition was NULL, and so did not match."""
+    is_everywhere = count.num_unknown == num_pairs
+    where = "every pair" if is_everywhere else f"{count.num_unknown:,} of {num_pairs:,} pairs"
+    why = ": p_flip is not computed yet" if is_everywhere and "p_flip" in condition else ""
+    return f"The condition of {count.rule} is NULL on {where}, and does not match there{why}."
 
 
 def _one(con: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:

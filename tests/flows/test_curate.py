@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from flows.stages.advice import dry_run
 from flows.stages.curate import curate
 from flows.workspace import Workspace
 from schemas.errors import RuleError
@@ -88,11 +92,85 @@ def test_a_failed_run_leaves_the_lake_as_it_was(workspace: Workspace, tmp_path: 
         assert lake.value("select count(*) from raw.decisions") == 0
 
 
-def test_conditions_that_are_null_are_said_once(workspace: Workspace) -> None:
+def test_conditions_that_are_null_are_said_once_in_a_workspace(workspace: Workspace) -> None:
     lines = curate(workspace, rules="dpo-safe").lines
     assert [line for line in lines if "NULL" in line] == [
-        "The condition of likely_mislabelled is NULL on every pair, and does not match there."
+        "The condition of likely_mislabelled is NULL on every pair, and does not match there: p_flip is not computed"
+        " yet."
     ]
+    assert not [line for line in curate(workspace, rules="cpo").lines if "NULL" in line]
+
+
+def test_a_dry_run_without_pairs_says_so_as_the_run_does(tmp_path: Path) -> None:
+    with pytest.raises(RuleError, match="there are no pairs to curate"):
+        dry_run(Workspace.create(tmp_path / "empty"), rules="minimal")
+
+
+def test_a_killed_run_leaves_nothing_and_the_next_one_goes_through(workspace: Workspace) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from flows.stages import curate; from flows.workspace import"
+        " Workspace; write = curate.write_run\n"
+        "def killed(*arguments):\n    write(*arguments)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "curate.write_run = killed; curate.curate(Workspace.open(Path(sys.argv[1])), rules='minimal')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(workspace.root)], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with workspace.lake(read_only=True) as lake:
+        assert lake.value("select count(*) from raw.decisions") == 0
+    assert curate(workspace, rules="minimal").facts["num_pairs"] == NUM_PAIRS
+
+
+@pytest.mark.parametrize(
+    ("action", "value"),
+    [
+        ("weight", "1.0 / num_ties - 1.0 / num_ties"),
+        ("weight", "1.0 / num_ties"),
+        ("weight", "'nan'::double"),
+        ("weight", "-1e-300"),
+        ("soft_label", "1 + 1e-9"),
+        ("soft_label", "'nan'::double"),
+    ],
+)
+def test_no_value_that_poisons_a_loss_gets_through(
+    workspace: Workspace, tmp_path: Path, action: str, value: str
+) -> None:
+    kind = "reweight" if action == "weight" else action
+    text = f"""[[rule]]\nname = "x"\nwhen = "true"\naction = "{kind}"\n{action} = "{value}"\n"""
+    with pytest.raises(RuleError, match="rule 'x': the"):
+        curate(workspace, rules=rules_file(tmp_path, text))
+    with workspace.lake(read_only=True) as lake:
+        assert lake.value("select count(*) from raw.curation_runs") == 0
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "true) or 1 = 1; drop table raw.decisions; --",
+        "true /* ",
+        "true -- a comment",
+        "'{pairs}' = '{pairs}' and chosen_id <> '}} from x; --'",
+    ],
+)
+def test_what_looks_like_an_injection_is_refused_or_harmless(
+    workspace: Workspace, tmp_path: Path, condition: str
+) -> None:
+    path = rules_file(
+        tmp_path, f'''[[rule]]\nname = "x"\nwhen = """{condition}"""\naction = "reweight"\nweight = 0.5\n'''
+    )
+    try:
+        report = curate(workspace, rules=path)
+    except RuleError:
+        report = curate(workspace, rules="minimal")
+    assert report.facts["num_pairs"] == NUM_PAIRS
+    with workspace.lake(read_only=True) as lake:
+        assert lake.value("select count(*) from raw.decisions") == NUM_PAIRS
+
+
+def test_names_of_rules_are_plain_words(workspace: Workspace, tmp_path: Path) -> None:
+    for name in ("règle", "规则", "a b", "x'; --", ""):
+        text = f'''[[rule]]\nname = "{name}"\nwhen = "true"\naction = "drop"\n'''
+        with pytest.raises(RuleError, match="name"):
+            curate(workspace, rules=rules_file(tmp_path, text))
 
 
 def test_the_training_set_holds_what_is_not_dropped_with_its_texts(workspace: Workspace) -> None:
