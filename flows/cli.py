@@ -48,18 +48,19 @@ def main(arguments: list[str] | None = None) -> None:
     except WinnowError as error:
         if os.environ.get("WINNOW_DEBUG") == "1":
             raise
-        _print_error(error)
+        _print_error(error, sys.argv[1:] if arguments is None else arguments)
         sys.exit(2)
 
 
-def _print_error(error: WinnowError) -> None:
+def _print_error(error: WinnowError, arguments: list[str]) -> None:
     from rich.text import Text
 
     from flows.console import err
+    from flows.hints import given_workspace, hint
 
     line = Text.assemble(("error", "bold red"), f": {error.message}")
     if error.mend:
-        line.append(f"; {error.mend}")
+        line.append(f"; {hint(error.mend, given_workspace(arguments))}")
     err.print(line, soft_wrap=True)
 
 

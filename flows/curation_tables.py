@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from rich.table import Column, Table
 
 from curation.advise import Advice
 from flows.console import out
+from flows.hints import hint
 from flows.stages.advice import DryRun
 from flows.stages.curate import unknown_sentence
 
@@ -37,7 +39,8 @@ def dry_run_tables(found: DryRun) -> None:
     out.print(table)
     for each in found.previews:
         if each.count.num_unknown:
-            out.print(unknown_sentence(each.count, found.num_pairs), soft_wrap=True)
+            condition = next(rule.when for rule in rules.rule if rule.name == each.count.rule)
+            out.print(unknown_sentence(each.count, found.num_pairs, condition), soft_wrap=True)
     if found.num_adjudicated:
         out.print(f"{found.num_adjudicated:,} pairs were decided by people, whatever the rules say.")
     for each in found.previews:
@@ -47,12 +50,12 @@ def dry_run_tables(found: DryRun) -> None:
                 _print_example(pair, found.texts.get(pair))
 
 
-def advice_lines(advice: Advice) -> None:
+def advice_lines(advice: Advice, workspace: Path) -> None:
     """Print the recommendation and its reasons."""
     out.print(f"[bold]objective {advice.objective}, beta {advice.beta:g}, profile {advice.profile}[/]")
     for reason in advice.reasons:
         out.print(f"- {reason}", soft_wrap=True)
-    out.print(f"Try: winnow curate --rules {advice.profile} --dry-run")
+    out.print(hint(f"Try: winnow curate --rules {advice.profile} --dry-run", workspace), soft_wrap=True)
 
 
 def _print_example(pair: str, texts: dict[str, Any] | None) -> None:

@@ -29,18 +29,30 @@ _VOTES = """
 """
 
 
+def find_pair(lake: Lake, beginning: str) -> str:
+    """The diagnosed pair whose id begins so.
+
+    Raises:
+        QueryError: there is none, or more than one.
+    """
+    sql = "select pair_id from raw.pair_estimates where starts_with(pair_id, ?) order by pair_id limit 2"
+    found = [str(row[0]) for row in lake.con.execute(sql, [beginning]).fetchall()]
+    if len(found) == 1 or beginning in found:
+        return beginning if beginning in found else found[0]
+    raise QueryError(
+        f"there is {'more than one pair that begins with' if found else 'no diagnosed pair'} {beginning!r}",
+        mend="give more of it" if found else "winnow diagnose, then take a pair_id of mart.pair_diagnostics",
+    )
+
+
 def pair_evidence(lake: Lake, pair_id: str) -> Iterator[str]:
     """Lines on a pair's texts, votes, consensus, contradictions and decision.
 
     Raises:
-        QueryError: there is no such pair among the diagnosed ones.
+        QueryError: there is no such pair among the diagnosed ones, or more than one that begins so.
     """
+    pair_id = find_pair(lake, pair_id)
     rows = lake.frame("select * from mart.pair_diagnostics where pair_id = ? order by reference_id", [pair_id])
-    if rows.is_empty():
-        raise QueryError(
-            f"there is no diagnosed pair {pair_id!r}",
-            mend="winnow diagnose, then take a pair_id of mart.pair_diagnostics",
-        )
     first = rows.row(0, named=True)
     yield f"pair {pair_id}, criterion {first['criterion']}, source {first['source']}"
     messages = json.loads(lake.value("select messages from raw.prompts where prompt_id = ?", [first["prompt_id"]]))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-import polars as pl
+from rich.box import SIMPLE
 from rich.table import Column, Table
 
 from flows.console import out
@@ -25,37 +26,23 @@ _RUNS = """
 
 
 def runs_table(lake: Lake, *, stage: str | None) -> None:
-    """Print every run with its snapshot and, for curation runs, its decisions."""
+    """Print every run with its snapshot, then the decisions of the curation runs; both fit into 80 columns."""
     commits = commits_of_runs(lake)
-    names = (
-        "run",
-        "stage",
-        "started (UTC)",
-        "rows changed",
-        "snapshot",
-        "rules",
-        "dropped",
-        "flipped",
-        "weight",
-        "exports",
-    )
-    table = Table(*(Column(name, overflow="fold") for name in names), header_style="bold")
-    for run in lake.frame(_RUNS, [stage]).to_dicts():
-        rules = run["rules"] or ""
+    runs = lake.frame(_RUNS, [stage]).to_dicts()
+    table = _table("run", "started (UTC)", "rows changed", "snapshot")
+    for run in runs:
+        snapshot = str(commits.get(run["run_id"], "pruned"))
+        table.add_row(run["run_id"], f"{run['started_at']:%Y-%m-%d %H:%M:%S}", _number(run["num_changed"]), snapshot)
+    out.print(table)
+    curated = [run for run in runs if run["rules"] is not None]
+    if not curated:
+        return
+    table = _table("curation run", "rules", "dropped", "flipped", "weight", "exports")
+    for run in curated:
+        figures = (_number(run[name]) for name in ("num_dropped", "num_flipped", "total_weight"))
+        table.add_row(run["run_id"], run["rules"], *figures, str(run["num_exports"] or ""))
         if run["restored_from"]:
-            rules += f" (as {run['restored_from']})"
-        table.add_row(
-            run["run_id"],
-            run["stage"],
-            f"{run['started_at']:%Y-%m-%d %H:%M:%S}",
-            _number(run["num_changed"]),
-            str(commits.get(run["run_id"], "pruned")),
-            rules,
-            _number(run["num_dropped"]),
-            _number(run["num_flipped"]),
-            _number(run["total_weight"]),
-            str(run["num_exports"] or ""),
-        )
+            table.add_row(f"  repeats {run['restored_from']}")
     out.print(table)
 
 
@@ -67,29 +54,45 @@ def diff_tables(found: RunDiff) -> None:
         f" weight {a['total_weight']:,.1f} → {b['total_weight']:,.1f}",
         soft_wrap=True,
     )
-    if found.num_changed:
-        for frame in (found.by_cause, found.by_rule, found.examples):
-            out.print(frame_table(frame))
+    if not found.num_changed:
+        return
+    table = _table("cause", "pairs")
+    for cause, num_pairs in found.by_cause.iter_rows():
+        table.add_row(cause, _number(num_pairs))
+    out.print(table)
+    table = _table("rule", "change", "cause", "pairs", "weight")
+    for row in found.by_rule.to_dicts():
+        gain = f"{row['weight_change']:+,.1f}"
+        table.add_row(row["rule"], row["change"], row["cause"], _number(row["num_pairs"]), gain)
+    out.print(table)
+    out.print("For example:")
+    for row in found.examples.to_dicts():
+        for line in _example(row):
+            out.print(line, soft_wrap=True, markup=False)
 
 
-def frame_table(frame: pl.DataFrame) -> Table:
-    """A frame as a table; numbers with separators, lists joined by commas."""
-    columns = (Column(name.replace("_", " "), overflow="fold") for name in frame.columns)
-    table = Table(*columns, header_style="bold")
-    for row in frame.iter_rows():
-        table.add_row(*(_number(value) for value in row))
-    return table
+def _example(row: dict[str, Any]) -> Iterator[str]:
+    yield f"  {row['pair_id']}  {row['change']}, {row['cause']}"
+    before, after = ("absent" if row[f"{side}_weight"] is None else "" for side in ("before", "after"))
+    sides = (
+        word or f"weight {_number(row[f'{side}_weight'])} by {', '.join(row[f'{side}_rules']) or 'no rule'}"
+        for side, word in (("before", before), ("after", after))
+    )
+    yield f"    {' → '.join(sides)}"
+
+
+def _table(*names: str) -> Table:
+    """A narrow table: figures to the right and never broken, other cells wrapped between words where they must."""
+    figures = {"rows changed", "snapshot", "dropped", "flipped", "weight", "exports", "pairs"}
+    columns = (Column(name, justify="right" if name in figures else "left", no_wrap=name in figures) for name in names)
+    return Table(*columns, header_style="bold", box=SIMPLE, padding=(0, 1, 0, 0), show_edge=False)
 
 
 def _number(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.1f}"
-    if isinstance(value, list):
-        return ", ".join(str(each) for each in value)
     return str(value)

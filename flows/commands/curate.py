@@ -48,7 +48,7 @@ def advise(workspace: WorkspaceOption = Path(), reference: ReferenceOption = Non
     from flows.stages.advice import advice
     from flows.workspace import Workspace
 
-    advice_lines(advice(Workspace.open(workspace), reference_id=reference)[0])
+    advice_lines(advice(Workspace.open(workspace), reference_id=reference)[0], workspace)
 
 
 def adjudicate(

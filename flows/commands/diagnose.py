@@ -73,7 +73,8 @@ def _interval(row: dict[str, Any], name: str) -> str:
 
 
 def pair(
-    pair_id: Annotated[str, typer.Argument(help="Identifier of the pair.")], workspace: WorkspaceOption = Path()
+    pair_id: Annotated[str, typer.Argument(help="Identifier of the pair, or its beginning.")],
+    workspace: WorkspaceOption = Path(),
 ) -> None:
     """Show one pair with all evidence: texts, votes with their annotators, consensus, contradictions, decision."""
     from flows.console import out

@@ -34,16 +34,16 @@ def diff(
     workspace: WorkspaceOption = Path(),
 ) -> None:
     """Pairs whose decision differs between two curation runs, by rule and by cause."""
+    from flows.stages.compare import compare
     from flows.version_tables import diff_tables
     from flows.workspace import Workspace
-    from flows.stages.compare import compare
 
     with Workspace.open(workspace).lake(read_only=True) as lake:
         diff_tables(compare(lake, run_a, run_b))
 
 
 def restore(
-    run: Annotated[str, typer.Argument(help="Curation run to repeat.")],
+    run: Annotated[str, typer.Argument(help="Curation run to repeat, its beginning, 'latest' or 'previous'.")],
     workspace: WorkspaceOption = Path(),
 ) -> None:
     """Make an old curation run's decisions the standing ones again, as a new run."""

@@ -81,7 +81,7 @@ def export(
             run.record(con, num_changed=facts["num_pairs"], facts=facts)
 
         lake.transact(run.run_id, record)
-        lines = tuple(_sentences(lake, facts, layout))
+        lines = tuple(_sentences(lake, facts, layout, options.test_share))
     return StageReport("export", run.run_id, facts["num_pairs"], facts, lines)
 
 
@@ -171,8 +171,14 @@ def _facts(written: Written, folder: Path, layout: Layout, latest: dict[str, Any
     }
 
 
-def _sentences(lake: Lake, facts: dict[str, Any], layout: Layout) -> Sequence[str]:
+def _sentences(lake: Lake, facts: dict[str, Any], layout: Layout, test_share: float) -> Sequence[str]:
     lines = [f"{facts['num_train']:,} pairs to train on and {facts['num_test']:,} held out in {facts['path']}."]
+    if not facts["num_test"] and test_share:
+        lines.append(
+            f"Warning: no pair is held out: export.test_share is {test_share:g}, and there are few groups of prompts."
+        )
+    if not facts["num_train"]:
+        lines.append("Warning: there is no pair to train on.")
     lost = _lost(lake, layout)
     if lost:
         lines.append(f"The {layout.name} format has no room for {', '.join(lost)}; they are left out.")
