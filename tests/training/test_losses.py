@@ -175,6 +175,21 @@ def test_ends_of_the_others() -> None:
     assert losses.orpo_loss(t(-1e-300), t(-1), beta=1).tolist() == pytest.approx([0], abs=1e-12)
 
 
+def test_ends_and_ties_of_ranking_contrastive_and_reference() -> None:
+    inf = math.inf
+    assert losses.rrhf_ranking_loss(t(-1, -1, 0), t(-1, -inf, -2)).tolist() == [0, 0, 0]
+    assert losses.rrhf_ranking_loss(t(-inf), t(-1)).tolist() == [inf]
+    contrastive = losses.cpo_contrastive_loss(t(inf, -inf, 0), t(-1, -1, -1), beta=1, sft_weight=0.5)
+    assert contrastive.tolist() == [0.5, inf, pytest.approx(LN2 + 0.5)]
+    means = (t(0, 0, 0), t(0, 0, 0))  # probabilities of 1, so that m is twice gamma
+    reference = losses.cpo_reference_loss(t(inf, -inf, 2), t(0, 0, 2), *means, beta=1, gamma=0.5)
+    assert reference.tolist() == [0, inf, pytest.approx(math.log1p(math.e))]
+    unlikely = losses.cpo_reference_loss(t(1), t(0), t(-inf), t(-1), beta=1, gamma=0.5)
+    assert unlikely.tolist() == [inf]
+    simpo = losses.simpo_loss(t(-1, -1), t(-1, -inf), beta=2, gamma=0)
+    assert simpo.tolist() == [pytest.approx(LN2), 0]
+
+
 def test_log_odds_is_exact_at_both_ends() -> None:
     """At p = 1 - 1e-12 the odds are 1e12; at p = e^-800, whose probability underflows, the log-odds are -800."""
     logps = t(math.log1p(-1e-12), -LN2, -800).requires_grad_()
