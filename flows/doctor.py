@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from curation.scoring.engines import available_engines, choose_engine
+from curation.scoring.engines import available_engines, explain_choice
 from schemas.errors import WinnowError
 from warehouse.connection import extension_path
 
@@ -94,7 +94,8 @@ def _engines() -> list[Finding]:
         findings.append(
             Finding("vllm neighbours", state, is_fine=False, mend=f"pip uninstall --yes {' '.join(broken)}")
         )
-    findings.append(Finding("will score with", choose_engine(None)))
+    name, reason = explain_choice()
+    findings.append(Finding("will score with", f"{name} ({reason})"))
     return findings
 
 

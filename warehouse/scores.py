@@ -18,6 +18,7 @@ _ID_SPACE = 1 << 32  # windows cut the space of prompt ids, which are hashes, by
 SCORE_COLUMNS: Mapping[str, Any] = {
     "response_id": pl.String,
     "logps": pl.Float64,
+    "noise": pl.Float64,
     "num_tokens": pl.Int32,
     "num_prompt_tokens": pl.Int32,
     "is_truncated": pl.Boolean,
@@ -49,8 +50,8 @@ _TODO = f"""
 _INSERT = """
     insert into raw.reference_scores
     select
-        reference_id, response_id, logps, num_tokens, num_prompt_tokens, is_truncated, embedding, engine, engine_path,
-        engine_version, dtype, scored_at, run_id
+        reference_id, response_id, logps, noise, num_tokens, num_prompt_tokens, is_truncated, embedding, engine,
+        engine_path, engine_version, dtype, scored_at, run_id
     from shard_scores
     anti join raw.reference_scores as known using (reference_id, response_id)
 """

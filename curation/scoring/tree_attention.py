@@ -55,7 +55,8 @@ def tree_attention(
     if num_first is None or softcap is not None or s_aux is not None:
         raise EngineError("this model's attention is not a plain softmax over all tokens", mend="--engine vllm")
     has_groups = query.shape[1] != key.shape[1]
-    out = query.new_empty(query.shape[0], query.shape[2], query.shape[1], query.shape[3])
+    # zero behind a row's end, for even a key that nobody sees must be a number
+    out = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], query.shape[3])
     q, k, v = (t[:, :, :num_first] for t in (query, key, value))
     plain = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=has_groups)
     out[:, :num_first] = plain.transpose(1, 2)

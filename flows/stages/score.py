@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from curation.scoring.engine import ResponseScore
 from curation.scoring.engines import choose_engine, explain_choice, open_engine
 from curation.scoring.isolation import Failure, PatientScorer
+from curation.scoring.noise import score_noise
 from curation.scoring.policy import ReferencePolicy, open_policy
 from curation.scoring.settings import ScoringSettings
 from curation.scoring.shards import SHARD_TOKENS, PromptRow, Shard, shards_of
@@ -209,6 +210,7 @@ class _Scoring:
                 {
                     "response_id": item.response_id,
                     "logps": None if scored is None else scored.logps,
+                    "noise": None if scored is None else score_noise(info, item.num_tokens),
                     "num_tokens": item.num_tokens,
                     "num_prompt_tokens": item.num_prompt_tokens,
                     "is_truncated": item.is_truncated,

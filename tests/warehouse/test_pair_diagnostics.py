@@ -42,11 +42,12 @@ def estimate(pair: str, **changed: Any) -> dict[str, Any]:
     return row | changed
 
 
-def score(response: str, logps: float | None, tokens: int = 2) -> dict[str, Any]:
+def score(response: str, logps: float | None, tokens: int = 2, noise: float | None = None) -> dict[str, Any]:
     return {
         "reference_id": "ref",
         "response_id": response,
         "logps": logps,
+        "noise": noise,
         "num_tokens": tokens,
         "num_prompt_tokens": 3,
         "is_truncated": logps is None,
@@ -65,10 +66,10 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     scores = [
         score("wrong-w", CHOSEN),
         score("wrong-l", REJECTED),
-        score("right-w", REJECTED),
-        score("right-l", CHOSEN, tokens=4),
-        score("tied-w", CHOSEN),
-        score("tied-l", REJECTED),
+        score("right-w", REJECTED, noise=0.24),
+        score("right-l", CHOSEN, tokens=4, noise=0.32),
+        score("tied-w", CHOSEN, noise=0.36),
+        score("tied-l", REJECTED, noise=0.48),
         score("long-w", CHOSEN),
         score("long-l", None, tokens=5000),
     ]
@@ -79,7 +80,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     with Lake.create(tmp_path_factory.mktemp("lake"), LakeSettings()) as lake:
         frames = {
             "estimates": pl.DataFrame(estimates, schema_overrides={"is_taste_split": pl.Boolean}),
-            "scores": pl.DataFrame(scores),
+            "scores": pl.DataFrame(scores, schema_overrides={"noise": pl.Float64}),
         }
         with lake.registered(**frames):
 
@@ -132,6 +133,12 @@ def test_a_pair_that_the_reference_gets_right_is_safe_at_every_beta(lake: Lake) 
     assert found["beta_max"] == math.inf
     assert found["is_assumption_held"]
     assert found["length_difference"] == -2
+
+
+def test_a_margin_within_twice_its_noise_is_uncertain(lake: Lake) -> None:
+    assert row(lake, "right")["is_margin_uncertain"] is False  # a margin of 1.0, twice its noise is 0.8
+    assert row(lake, "tied")["is_margin_uncertain"] is True  # a margin of -1.0, twice its noise is 1.2
+    assert row(lake, "wrong")["is_margin_uncertain"] is None
 
 
 def test_an_even_consensus_has_no_reward_gap(lake: Lake) -> None:

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from curation.scoring.engine import ResponseScore
@@ -103,12 +104,13 @@ def exact_logps() -> tuple[tuple[float, ...], ...]:
 
 
 def worst(found: Sequence[Sequence[ResponseScore]], expected: Sequence[Sequence[float]]) -> float:
-    """Largest difference of log-probs, in nats."""
-    return max(
-        abs(score.logps - value)
+    """Largest difference of log-probs, in nats; NaN where one of them is."""
+    differences = [
+        score.logps - value
         for scores, values in zip(found, expected, strict=True)
         for score, value in zip(scores, values, strict=True)
-    )
+    ]
+    return float(np.abs(differences).max())
 
 
 def every_response_alone(

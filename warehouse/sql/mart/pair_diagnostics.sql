@@ -26,12 +26,13 @@
 -- rejected_num_tokens: tokens of the rejected response, end of turn included
 -- reference_margin [nats]: reference_chosen_logps - reference_rejected_logps
 -- reference_margin_mean [nats a token]: the same difference of log-probs per token
+-- is_margin_uncertain: reference_margin is within twice the noise between engines and dtypes; NULL where that is unknown
 -- is_reference_wrong: reference_margin is below 0: the reference favors the rejected response
 -- is_reference_wrong_mean: reference_margin_mean is below 0
 -- rlhf_margin [nats]: margin of the KL-regularised optimum, reference_margin + reward_gap / beta, at the workspace's beta
 -- is_assumption_held: rlhf_margin is above 0: the optimum itself prefers the chosen response
 -- beta_max: largest beta at which the assumption holds; infinity where reference_margin is not below 0
--- p_flip: calibrated probability that the label is wrong; NULL until label-noise scoring has run
+-- p_flip: calibrated probability that the label is wrong; not computed yet, so always NULL
 -- is_truncated: a response was not scored because it does not fit beside its prompt
 -- is_contradicted: at least one row of mart.contradictions names the pair
 -- contradiction_kinds: kinds of those rows; empty where there are none
@@ -96,6 +97,7 @@ joined as (
         chosen.num_tokens as chosen_num_tokens,
         rejected.num_tokens as rejected_num_tokens,
         chosen.logps - rejected.logps as reference_margin,
+        sqrt(chosen.noise * chosen.noise + rejected.noise * rejected.noise) as reference_margin_noise,
         chosen.logps / chosen.num_tokens - rejected.logps / rejected.num_tokens as reference_margin_mean,
         chosen.is_truncated or rejected.is_truncated as is_truncated,
         coalesce(contradicted.kinds, []) as contradiction_kinds,
@@ -160,6 +162,7 @@ select
     rejected_num_tokens,
     reference_margin,
     reference_margin_mean,
+    abs(reference_margin) < 2 * reference_margin_noise as is_margin_uncertain,
     reference_margin < 0 as is_reference_wrong,
     reference_margin_mean < 0 as is_reference_wrong_mean,
     reference_margin + reward_gap / beta as rlhf_margin,

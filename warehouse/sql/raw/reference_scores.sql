@@ -2,6 +2,7 @@
 -- reference_id: the reference policy
 -- response_id: the response
 -- logps [nats]: sum over the response's tokens, end of turn included; NULL where it was not scored
+-- noise [nats]: standard deviation of logps among engines, dtypes and kernels; NULL where it was not measured
 -- num_tokens: tokens of the response, end of turn included
 -- num_prompt_tokens: tokens of the prompt
 -- is_truncated: prompt and response do not fit in max_length
@@ -16,6 +17,7 @@ create table raw.reference_scores (
     reference_id varchar not null,
     response_id varchar not null,
     logps double,
+    noise double,
     num_tokens integer not null,
     num_prompt_tokens integer not null,
     is_truncated boolean not null,
