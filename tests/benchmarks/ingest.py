@@ -99,7 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = []
     for name in arguments.format or sorted(_FORMATS):
-        with tempfile.TemporaryDirectory(prefix="winnow-benchmark-") as folder:
+        with tempfile.TemporaryDirectory(prefix="winnow-ingest-benchmark-") as folder:
             results.append(measure(name, arguments.pairs, Path(folder)))
         print(json.dumps(results[-1]))
     worst = {
