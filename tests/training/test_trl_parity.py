@@ -148,3 +148,42 @@ def test_odds_ratio_of_the_orpo_trainer() -> None:
     expected, *_ = ORPOTrainer.odds_ratio_loss(own, chosen, rejected)
     ours = losses.orpo_loss(chosen, rejected, beta=0.3) + chosen
     assert torch.allclose(ours, -expected, atol=1e-6)
+
+
+def test_kto_of_the_kto_trainer(
+    models: tuple[Any, Any], batch: PairBatch, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """TRL judges 2N responses and takes their mean, with its own KL estimate, which is handed to ours."""
+    from datasets import Dataset
+    from trl import KTOConfig, KTOTrainer
+
+    rows = [
+        {"prompt": messages, "completion": [{"role": "assistant", "content": text}], "label": label}
+        for messages, chosen, rejected in hh_pairs(4, longest=600)
+        for text, label in ((chosen, True), (rejected, False))
+    ]
+    args = KTOConfig(
+        output_dir=str(tmp_path_factory.mktemp("kto")),
+        beta=BETA,
+        desirable_weight=1.5,
+        undesirable_weight=0.5,
+        per_device_train_batch_size=8,
+        max_length=None,
+        gradient_checkpointing=False,
+        bf16=False,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    policy, reference = models
+    trainer = KTOTrainer(
+        policy, ref_model=reference, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+    )
+    trainer.model.eval()
+    with torch.no_grad():
+        expected = trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
+    kl = trainer._metrics["eval"]["kl"][-1]
+    parameters = {"beta": BETA, "desirable_weight": 1.5, "undesirable_weight": 0.5}
+    loss = LossSettings(objective=Objective.KTO, length_normalized=False, parameters=parameters)
+    ours = pair_loss(batch, loss, ObjectiveState(kl=kl)).sum() / 8
+    assert ours.item() == pytest.approx(expected.item(), rel=2e-5)
