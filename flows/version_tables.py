@@ -40,9 +40,8 @@ def runs_table(lake: Lake, *, stage: str | None) -> None:
     table = _table("curation run", "rules", "dropped", "flipped", "weight", "exports")
     for run in curated:
         figures = (_number(run[name]) for name in ("num_dropped", "num_flipped", "total_weight"))
-        table.add_row(run["run_id"], run["rules"], *figures, str(run["num_exports"] or ""))
-        if run["restored_from"]:
-            table.add_row(f"  repeats {run['restored_from']}")
+        rules = f"{run['rules']}, repeats {run['restored_from']}" if run["restored_from"] else run["rules"]
+        table.add_row(run["run_id"], rules, *figures, str(run["num_exports"] or ""))
     out.print(table)
 
 

@@ -121,6 +121,18 @@ def test_nothing_to_export_before_curation(tmp_path: Path) -> None:
         export(Workspace.create(tmp_path / "new"))
 
 
+def test_a_set_without_held_out_pairs_is_warned_of(workspace: Workspace, tmp_path: Path) -> None:
+    few = Workspace.create(tmp_path / "few")
+    with few.lake() as lake:
+        fill(lake, num_pairs=3)
+    curate(few, rules="minimal")
+    lines = export(few).lines
+    assert [line for line in lines if "held out:" in line] == [
+        "Warning: no pair is held out: export.test_share is 0.1, and there are few groups of prompts."
+    ]
+    assert not [line for line in export(workspace, target=tmp_path / "set").lines if "Warning" in line]
+
+
 def test_an_unknown_format_is_named(workspace: Workspace) -> None:
     with pytest.raises(ExportError, match=r"no export format 'winow' \(did you mean winnow\?\)"):
         export(workspace, format="winow")

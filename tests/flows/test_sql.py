@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,21 @@ def test_the_shell_lines_are_the_sql_that_python_runs(made: tuple[Workspace, str
     con = duckdb.connect()
     for line in attach_lines(LakeLocation.of(workspace.root, workspace.settings.lake))["DuckDB shell"]:
         con.execute(line)
+    assert len(con.fetchall()) == 10
+
+
+def test_the_r_lines_open_a_connection_and_give_it_the_sql_that_python_runs(made: tuple[Workspace, str]) -> None:
+    import duckdb
+
+    workspace = made[0]
+    lines = attach_lines(LakeLocation.of(workspace.root, workspace.settings.lake))["R"]
+    assert lines[0] == "library(duckdb); con <- dbConnect(duckdb())"
+    calls = re.findall(r'db(Execute|GetQuery)\(con, "([^"]*)"\)', "; ".join(lines[1:]))
+    assert "; ".join(f'db{name}(con, "{text}")' for name, text in calls) == "; ".join(lines[1:])
+    assert [name for name, _ in calls] == ["Execute", "Execute", "GetQuery"]
+    con = duckdb.connect()
+    for _, text in calls:
+        con.execute(text)
     assert len(con.fetchall()) == 10
 
 

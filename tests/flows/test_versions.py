@@ -9,10 +9,12 @@ import pytest
 from flows.stages.compare import compare
 from flows.stages.curate import curate
 from flows.stages.export import export
+from flows.stages.train import train
 from flows.stages.versions import prune, restore
 from flows.workspace import Workspace
 from schemas.errors import QueryError
 from tests.generated_lake import REFERENCE_ID, diagnose, fill
+from tests.real_data import shared
 from warehouse.diff import RunDiff
 from warehouse.query import QuerySession
 from warehouse.query_settings import QuerySettings
@@ -181,6 +183,41 @@ def test_after_a_prune_the_kept_runs_can_be_compared_and_the_next_run_goes_on(
     assert again.run_id is None
     after = curate(workspace, rules="dpo-safe")
     assert len(decisions(workspace, str(after.run_id))) == NUM_PAIRS
+
+
+def test_prune_keeps_what_a_real_training_run_refers_to(workspace: Workspace, tmp_path: Path) -> None:
+    with workspace.lake() as lake:  # the generated policy has no tokenizer that a trainer could check
+        lake.con.execute("delete from raw.reference_policies; delete from raw.reference_scores")
+    first = str(curate(workspace, rules="minimal").run_id)
+    exported = export(workspace, target=tmp_path / "set").facts
+    trained = train(
+        workspace, export=tmp_path / "set", model=str(shared("models/tiny-en")), objective="simpo", max_steps=1
+    )
+    for seed in (3, 4, 5):
+        with workspace.lake() as lake:
+            diagnose(lake, num_pairs=NUM_PAIRS, seed=seed)
+        curate(workspace, rules="minimal")
+    before = decisions(workspace, first)
+    assert prune(workspace, keep_last=1, grace_hours=0).facts["kept_runs"][0] == first
+    with workspace.lake(read_only=True) as lake:
+        row = lake.con.execute(
+            """
+            select exports.curation_run_id, exports.snapshot_id
+            from raw.training_runs join raw.exports using (export_id)
+            where training_run_id = ?
+            """,
+            [trained.facts["training_run_id"]],
+        ).fetchone()
+        assert row is not None
+        then = snapshot_of_run(lake, first)
+    assert row[0] == first
+    assert decisions(workspace, first) == before
+    for snapshot in (then, row[1]):
+        with QuerySession.open(
+            workspace.root, workspace.settings.lake, QuerySettings(), snapshot_id=snapshot
+        ) as session:
+            found = session.frame("select count(*), count(chosen), any_value(curation_run_id) from mart.training_set")
+        assert found.row(0) == (exported["num_pairs"], exported["num_pairs"], first)
 
 
 def test_pruning_twice_removes_nothing_more(pruned: tuple[Workspace, list[str]]) -> None:

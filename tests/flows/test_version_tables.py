@@ -1,0 +1,52 @@
+"""Runs and differences on a terminal of 80 columns: nothing is cut off, and no figure is broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flows import version_tables
+from flows.stages.compare import compare
+from flows.stages.curate import curate
+from flows.stages.versions import restore
+from flows.workspace import Workspace
+from tests.generated_lake import fill
+
+WIDTH = 80
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Console:
+    console = Console(width=WIDTH, record=True, highlight=False)
+    monkeypatch.setattr(version_tables, "out", console)
+    return console
+
+
+def test_runs_and_diff_fit(tmp_path: Path, shown: Console) -> None:
+    workspace = Workspace.create(tmp_path / "workspace")
+    with workspace.lake() as lake:
+        fill(lake, num_pairs=300)
+    first = curate(workspace, rules="dpo-safe")
+    second = curate(workspace, rules="annotator-consensus")
+    third = restore(workspace, str(first.run_id))
+    with workspace.lake(read_only=True) as lake:
+        runs = [row[0] for row in lake.con.execute("select run_id from raw.runs").fetchall()]
+        version_tables.runs_table(lake, stage=None)
+        text = shown.export_text()
+        assert max(len(line.rstrip()) for line in text.splitlines()) <= WIDTH
+        words = text.split()
+        assert set(runs) <= set(words)
+        assert "repeats" in words
+        assert words.count(str(first.run_id)) == 3  # as a run, as a curation run, and as what the third one repeats
+        assert f"{first.facts['num_dropped']:,}" in words
+
+        version_tables.diff_tables(compare(lake, str(first.run_id), str(second.run_id)))
+        lines = shown.export_text().splitlines()
+    table = [line for line in lines if "→" in line and not line.startswith(("curate-", " "))]
+    assert table
+    assert max(len(line.rstrip()) for line in table) <= WIDTH
+    assert any(line.startswith("split_votes ") for line in table)
+    assert any("changed rules" in line for line in table)
+    assert third.run_id in runs
