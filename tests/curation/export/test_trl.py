@@ -92,7 +92,7 @@ def test_a_plain_trainer_reads_the_same_folder_and_ignores_our_log_probs(workspa
     from transformers import AutoTokenizer
     from trl import DPOConfig, DPOTrainer
 
-    for format in ("trl", "hf-dataset"):
+    for format in ("trl", "hf-dataset", "openrlhf"):
         folder = tmp_path / format
         export(workspace, target=folder, format=format)
         data = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
