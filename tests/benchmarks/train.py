@@ -124,11 +124,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             systems[name] = lambda times, p=precompute: _trl(load(), tokenizer, raw, order, options, times, p)
     measured = {name: Measured() for name in systems}
     limit: list[float] = []
-    rate, flops = matmul_rate(dtype=dtype, device=options.device), _flops(load(), pairs, order, options.batch_size)
+    rate, flops = 0.0, _flops(load(), pairs, order, options.batch_size)
     for _ in range(options.rounds):
         for name, make in systems.items():
             measured[name].add(*_train(make))
             print(f"{name}: {[round(value, 2) for value in measured[name].seconds]} s a step", file=sys.stderr)
+        rate = max(rate, matmul_rate(dtype=dtype, device=options.device))
         once = _limit(load(), pairs, order, options.batch_size)
         limit = [min(pair) for pair in zip(limit or once, once, strict=True)]
     result = _report(measured, limit, count)

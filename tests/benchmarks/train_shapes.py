@@ -64,10 +64,10 @@ def step_flops(model: Any, packs: list[Pack]) -> float:
 
 def matmul_rate(*, dtype: torch.dtype, device: str) -> float:
     """Operations a second of a large plain product, best of several."""
-    size = 8192 if device == "cuda" else 1024
+    size = 8192 if device == "cuda" else 2048
     a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
     best = float("inf")
-    for _ in range(20):
+    for _ in range(20 if device == "cuda" else 5):
         if device == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()
