@@ -24,6 +24,7 @@ _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
+@torch.compiler.disable  # its blocks differ from row to row; compiled layers break off here and go on behind it
 def tree_attention(
     module: torch.nn.Module,
     query: Tensor,

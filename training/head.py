@@ -16,8 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-CHUNK_ELEMENTS = 1 << 21
-"""Logits that exist at once while they are computed."""
+CHUNK_ELEMENTS, CHUNK_ELEMENTS_GPU = 1 << 21, 1 << 27
+"""Logits that exist at once while they are computed: what a cache holds, and what keeps a GPU busy (256 MiB)."""
+
+LEAST_CHUNK = 128
+"""Rows of a chunk at least: with fewer, adding to the weight's gradient takes longer than the products."""
 
 KEPT_ELEMENTS = 1 << 24
 """Log-probs that wait for the backward pass at most: 64 MiB."""
@@ -211,7 +214,7 @@ def response_logps(
         rows: places in ``hidden``, repeats allowed. Shape (R,).
         labels: tokens. Shape (R,).
         transform: what the model does to its logits.
-        chunk: rows whose logits exist at once; from :data:`CHUNK_ELEMENTS` when None.
+        chunk: rows whose logits exist at once; by the vocabulary and the device when None.
         kept: rows whose log-probs wait for the backward pass; from :data:`KEPT_ELEMENTS` when None.
         fused: use the Triton kernels, which keep nothing; where they can run, when None.
 
@@ -219,7 +222,8 @@ def response_logps(
         Nats, float32. Shape (R,).
     """
     transform = transform or LogitTransform()
-    size = chunk or max(CHUNK_ELEMENTS // head.weight.shape[0], 16)
+    elements = CHUNK_ELEMENTS if hidden.device.type == "cpu" else CHUNK_ELEMENTS_GPU
+    size = chunk or max(elements // head.weight.shape[0], LEAST_CHUNK)
     room = KEPT_ELEMENTS // head.weight.shape[0] if kept is None else kept
     fused = has_kernels(hidden.device) if fused is None else fused
     if fused or transform.softcap is not None or not torch.is_grad_enabled():
