@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 T = TypeVar("T")
 
-_CHUNK_VOTES = 125_000
-_MOST_CHUNKS = 16
+_CHUNK_VOTES = 250_000
+_MOST_CHUNKS = 8
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,8 @@ class _Mixture:
         list(ballots.map(lambda first, last: kernels.expected_values(first, last, *known)))
         residual = np.where(votes.vote == TIE, 0.0, 1.0 - 2.0 * votes.vote) - expected
         shape = (votes.num_annotators, votes.num_pairs)
-        products = sparse.csc_array((residual, votes.annotator, ballots.starts), shape=shape)
+        # a copy, because adding up repeated votes moves the indices
+        products = sparse.csc_array((residual, votes.annotator, ballots.starts), shape=shape, copy=True)
         products.sum_duplicates()
         by_annotator = products.tocsr()
         own: Array = np.asarray(products.multiply(products).sum(axis=1)).ravel()

@@ -65,3 +65,14 @@ def test_careless_biased_and_adversarial_annotators_are_not_taste() -> None:
 def test_pairs_with_few_votes_are_not_tested() -> None:
     votes = Votes.of(planted_votes(200, 3).judgments)
     assert not found(votes).is_tested.any()
+
+
+def test_the_votes_stay_as_they_are_also_where_annotators_repeat_themselves() -> None:
+    judgments = planted_votes().judgments
+    votes = Votes.of(pl.concat([judgments, judgments.sample(fraction=0.3, seed=0)]))
+    model = fit(votes)
+    before = votes.annotator.copy(), votes.ballots.starts.copy()
+    first = taste_splits(model)
+    assert (before[0] == votes.annotator).all()
+    assert (before[1] == votes.ballots.starts).all()
+    assert taste_splits(model).gain == first.gain
