@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.table import Column, Table
-
 from curation.advise import Advice
 from flows.console import out
 from flows.hints import hint
+from flows.narrow_table import narrow_table
 from flows.stages.advice import DryRun
 from flows.stages.curate import unknown_sentence
 
@@ -24,8 +23,8 @@ def dry_run_tables(found: DryRun) -> None:
         f"{rules.name} over {found.num_pairs:,} pairs, objective {rules.objective}, beta {rules.beta:g};"
         " nothing is written"
     )
-    names = ("action", "matched", "by it alone", "does something", "weight removed")
-    table = Table(Column("rule", overflow="fold"), *names, header_style="bold")
+    figures = ("matched", "alone", "applied", "weight removed")
+    table = narrow_table("rule", "action", *figures, figures=figures)
     for each in found.previews:
         count = each.count
         table.add_row(
@@ -37,6 +36,7 @@ def dry_run_tables(found: DryRun) -> None:
             f"{each.weight_removed:,.1f}",
         )
     out.print(table)
+    out.print("matched: its condition holds; alone: no other rule's does; applied: it does something to the pair")
     for each in found.previews:
         if each.count.num_unknown:
             condition = next(rule.when for rule in rules.rule if rule.name == each.count.rule)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.table import Column, Table
-
 from flows.console import out
+from flows.narrow_table import narrow_table
 from warehouse.diff import RunDiff
 from warehouse.lake import Lake
 from warehouse.versions import commits_of_runs
@@ -25,11 +23,15 @@ _RUNS = """
 """
 
 
+_RUN_FIGURES = ("rows changed", "snapshot")
+_CURATED_FIGURES = ("dropped", "flipped", "weight", "exports")
+
+
 def runs_table(lake: Lake, *, stage: str | None) -> None:
     """Print every run with its snapshot, then the decisions of the curation runs; both fit into 80 columns."""
     commits = commits_of_runs(lake)
     runs = lake.frame(_RUNS, [stage]).to_dicts()
-    table = _table("run", "started (UTC)", "rows changed", "snapshot")
+    table = narrow_table("run", "started (UTC)", *_RUN_FIGURES, figures=_RUN_FIGURES)
     for run in runs:
         snapshot = str(commits.get(run["run_id"], "pruned"))
         table.add_row(run["run_id"], f"{run['started_at']:%Y-%m-%d %H:%M:%S}", _number(run["num_changed"]), snapshot)
@@ -37,7 +39,7 @@ def runs_table(lake: Lake, *, stage: str | None) -> None:
     curated = [run for run in runs if run["rules"] is not None]
     if not curated:
         return
-    table = _table("curation run", "rules", "dropped", "flipped", "weight", "exports")
+    table = narrow_table("curation run", "rules", *_CURATED_FIGURES, figures=_CURATED_FIGURES)
     for run in curated:
         figures = (_number(run[name]) for name in ("num_dropped", "num_flipped", "total_weight"))
         rules = f"{run['rules']}, repeats {run['restored_from']}" if run["restored_from"] else run["rules"]
@@ -55,11 +57,11 @@ def diff_tables(found: RunDiff) -> None:
     )
     if not found.num_changed:
         return
-    table = _table("cause", "pairs")
+    table = narrow_table("cause", "pairs", figures={"pairs"})
     for cause, num_pairs in found.by_cause.iter_rows():
         table.add_row(cause, _number(num_pairs))
     out.print(table)
-    table = _table("rule", "change", "cause", "pairs", "weight")
+    table = narrow_table("rule", "change", "cause", "pairs", "weight", figures={"pairs", "weight"})
     for row in found.by_rule.to_dicts():
         gain = f"{row['weight_change']:+,.1f}"
         table.add_row(row["rule"], row["change"], row["cause"], _number(row["num_pairs"]), gain)
@@ -78,13 +80,6 @@ def _example(row: dict[str, Any]) -> Iterator[str]:
         for side, word in (("before", before), ("after", after))
     )
     yield f"    {' → '.join(sides)}"
-
-
-def _table(*names: str) -> Table:
-    """A narrow table: figures to the right and never broken, other cells wrapped between words where they must."""
-    figures = {"rows changed", "snapshot", "dropped", "flipped", "weight", "exports", "pairs"}
-    columns = (Column(name, justify="right" if name in figures else "left", no_wrap=name in figures) for name in names)
-    return Table(*columns, header_style="bold", box=SIMPLE, padding=(0, 1, 0, 0), show_edge=False)
 
 
 def _number(value: Any) -> str:

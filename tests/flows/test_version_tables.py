@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows import version_tables
+from flows import curation_tables, version_tables
+from flows.stages.advice import dry_run
 from flows.stages.compare import compare
 from flows.stages.curate import curate
 from flows.stages.versions import restore
@@ -50,3 +51,22 @@ def test_runs_and_diff_fit(tmp_path: Path, shown: Console) -> None:
     assert any(line.startswith("split_votes ") for line in table)
     assert any("changed rules" in line for line in table)
     assert third.run_id in runs
+
+
+def test_a_dry_run_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(width=WIDTH, record=True, highlight=False)
+    monkeypatch.setattr(curation_tables, "out", console)
+    workspace = Workspace.create(tmp_path / "workspace")
+    with workspace.lake() as lake:
+        fill(lake, num_pairs=300)
+    found = dry_run(workspace, rules="annotator-consensus")
+    curation_tables.dry_run_tables(found)
+    lines = console.export_text().splitlines()
+    rows = {line.split()[0]: line.split() for line in lines[3 : 3 + len(found.previews)]}
+    for each in found.previews:  # no name is broken
+        count = each.count
+        assert rows[count.rule] == [
+            *(count.rule, count.action, f"{count.num_matched:,}", f"{count.num_alone:,}", f"{count.num_applied:,}"),
+            f"{each.weight_removed:,.1f}",
+        ]
+    assert max(len(line.rstrip()) for line in lines[1 : 3 + len(found.previews)]) <= WIDTH
