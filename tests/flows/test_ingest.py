@@ -207,6 +207,7 @@ def test_a_few_bad_rows_are_set_aside_once(workspace: Workspace, tmp_path: Path)
     assert found == [("votes", 7, "bad_vote", json.dumps(bad_rows[7]))]
 
 
+@pytest.mark.slow
 def test_one_file_that_is_named_twice_is_read_once(workspace: Workspace, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "votes.jsonl", votes(3))
     around = tmp_path / "workspace" / ".." / "votes.jsonl"
@@ -282,6 +283,7 @@ def test_a_dry_run_shows_ten_rows_and_the_quarantine_and_writes_nothing(workspac
     assert sorted(workspace.root.iterdir()) == files
 
 
+@pytest.mark.slow
 def test_a_dry_run_hashes_annotators_as_ingest_does(workspace: Workspace, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "votes.jsonl", [{**row, "annotator_id": "Ada"} for row in votes(3)])
     (shown,) = preview(workspace, [str(path)], IngestOptions(hash_annotators=True))
@@ -296,6 +298,7 @@ def test_a_dry_run_hashes_annotators_as_ingest_does(workspace: Workspace, tmp_pa
     assert not any("for this view" in line for line in printed(shown))
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_on_one_line_what_a_terminal_would_obey(workspace: Workspace, tmp_path: Path) -> None:
     given = [{**row, "prompt": "Wide 漢字 \x1b[2J\n[bold]" * 9, "vote": "both_bad"} for row in votes(1)]
     (shown,) = preview(workspace, [str(write_lines(tmp_path / "votes.jsonl", given))], IngestOptions())
@@ -313,6 +316,7 @@ def printed(shown: Preview) -> list[str]:
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_key_that_is_no_key_is_one_line(workspace: Workspace, tmp_path: Path) -> None:
     (workspace.root / "annotator.key").write_text("lost\n")
     path = write_lines(tmp_path / "votes.jsonl", votes(3))

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from curation.ingest.formats.registry import format_names
 from tests.curation.ingest.reading import read_file, write_lines
 
+pytestmark = pytest.mark.slow
+
 Row = dict[str, Any]
 
 
