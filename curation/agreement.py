@@ -182,8 +182,8 @@ def shared_votes(votes: Votes) -> pl.DataFrame:
         {
             "annotator_1": votes.annotator_ids.gather(both // votes.num_annotators),
             "annotator_2": votes.annotator_ids.gather(both % votes.num_annotators),
-            "vote_1": kind // NUM_VOTES,
-            "vote_2": kind % NUM_VOTES,
+            "vote_1": (kind // NUM_VOTES).cast(pl.Int8),
+            "vote_2": (kind % NUM_VOTES).cast(pl.Int8),
             "num": counts["num"],
         }
     )

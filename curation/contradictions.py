@@ -28,7 +28,7 @@ _SCHEMA = {
     "evidence": pl.String,
 }
 
-_CHUNK_VOTES = 2_000_000
+_CHUNK_VOTES = 1_000_000
 
 _BETWEEN_ANNOTATORS = """
     select

@@ -13,7 +13,7 @@ from curation.agreement import alpha_by_slice, annotator_pairs, shared_votes
 from curation.annotators.estimates import annotator_estimates, pair_estimates
 from curation.annotators.model import fit
 from curation.annotators.taste import taste_splits
-from curation.annotators.votes import Votes, encode
+from curation.annotators.votes import Votes, compact, encode
 from curation.contradictions import between_pairs, between_votes
 from curation.graphs import PreferenceGraphs, preference_graphs
 from curation.length_bias import length_bias
@@ -138,7 +138,7 @@ def diagnose_criterion(
     """
     votes = Votes.of(judgments)
     start = votes.ballots.starts[:-1]
-    prompts = judgments["prompt_id"].gather(votes.row[start])
+    prompts = compact(judgments["prompt_id"].gather(votes.row[start]))
     judgments = judgments.drop("pair_id", "prompt_id", "response_a_id", "response_b_id", "vote")
     sources, source = encode(judgments["source"])
     model = fit(votes, settings.annotators)
@@ -157,12 +157,15 @@ def diagnose_criterion(
         length_bias_high=pl.Series(length.high).fill_nan(None),
     )
     labels = slice_labels(criterion, judgments, votes)
+    nominal, ordinal = nominal_patterns(votes, labels), ordinal_patterns(judgments, votes, labels)
+    del labels
+    judgments = judgments.select("judgment_id", "annotator_id", "source")
     return CriterionDiagnosis(
         pairs=pairs,
         annotators=annotators.drop("num_tested", "num_agreeing"),
         shared=shared_votes(votes),
-        nominal=nominal_patterns(votes, labels),
-        ordinal=ordinal_patterns(judgments, votes, labels),
+        nominal=nominal,
+        ordinal=ordinal,
         contradictions=between_votes(votes, judgments, pairs),
         facts={
             "criterion": criterion,
@@ -216,4 +219,6 @@ def _near_duplicates(responses: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataF
 def _with_prompt_groups(judgments: pl.DataFrame, near: pl.DataFrame) -> pl.DataFrame:
     """Add ``prompt_group_id``; NULL where the prompt has no near-duplicate, so that no slice is made of it alone."""
     groups = near.filter(pl.col("kind") == "prompt").select(prompt_id="item_id", prompt_group_id="group_id")
+    if groups.is_empty():
+        return judgments.with_columns(prompt_group_id=pl.lit(None, dtype=pl.String))
     return judgments.join(groups, on="prompt_id", how="left", maintain_order="left")

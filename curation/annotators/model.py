@@ -96,22 +96,26 @@ def fit(votes: Votes, settings: AnnotatorSettings | None = None) -> AnnotatorMod
     """
     settings = settings or AnnotatorSettings()
     model = _start(votes, settings)
-    if votes.num_votes > 2 * settings.sample_votes:
+    is_warm = votes.num_votes > 2 * settings.sample_votes
+    if is_warm:
         every = min(votes.num_votes // settings.sample_votes, _SAMPLE_STEP)
         sample = votes.of_pairs(np.arange(0, votes.num_pairs, every))  # identifiers are hashes, so it is a random one
         _take_over(model, fit(sample, settings.model_copy(update={"min_degree": np.inf})))
     believed = model.classifier().expect()
     model.history.append(believed.log_likelihood)
+    enough, updated_at = settings.tolerance * votes.num_votes, 0
     for round_number in range(1, settings.max_rounds + 1):
         _maximise(model, believed, settings, is_scale_moved=round_number % 2 == 0)
         believed = model.classifier().expect()
         model.history.append(believed.log_likelihood)
-        if round_number % settings.rounds_per_update == 0:
+        # what begins near its end is there once a round gains no more than that share of the tolerance
+        is_near = is_warm and abs(model.history[-1] - model.history[-2]) * settings.rounds_per_update < enough
+        if is_near or round_number - updated_at == settings.rounds_per_update:
             settled = _update_variances(model, believed)
-            gain = model.history[-1] - model.history[-1 - settings.rounds_per_update]
-            if settled and abs(gain) < settings.tolerance * votes.num_votes:
+            if settled and (is_near or abs(model.history[-1] - model.history[updated_at]) < enough):
                 model.is_converged = True
                 break
+            updated_at = round_number
     if not model.is_converged:
         model.covariance = _covariance(model, believed.counts)
     model.class_share = model.grid.symmetric(believed.classes / votes.num_pairs)

@@ -188,7 +188,14 @@ class Votes:
 
 def encode(values: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
     """Sorted distinct strings, and each value's index among them, shape (N,); none may be NULL."""
-    distinct = values.unique().sort()
+    distinct = compact(values.unique().sort())
     numbered = pl.DataFrame({"value": distinct, "code": np.arange(len(distinct), dtype=np.int32)})
     coded = pl.DataFrame({"value": values}).join(numbered, on="value", how="left", maintain_order="left")
     return distinct, coded["code"].to_numpy()
+
+
+def compact(strings: pl.Series) -> pl.Series:
+    """The same strings without the bytes of those that were left out when they were picked from a longer series."""
+    copied = pl.from_arrow(strings.to_arrow())
+    assert isinstance(copied, pl.Series)
+    return copied.alias(strings.name)
