@@ -16,8 +16,16 @@ _BETAS = (0.01, 0.05, 0.1, 0.5, 1.0)
 
 
 def reading(lake: Lake) -> tuple[str, ...]:
-    """Sentences on agreement, annotators, contradictions, cycles and the betas that are safe."""
-    return (_agreement(lake), *_annotators(lake), _contradictions(lake), _cycles(lake), *_safe_betas(lake))
+    """Sentences on agreement, annotators, lengths, contradictions, cycles, leakage and the betas that are safe."""
+    return (
+        _agreement(lake),
+        *_annotators(lake),
+        *_length_bias(lake),
+        _contradictions(lake),
+        _cycles(lake),
+        *_leakage(lake),
+        *_safe_betas(lake),
+    )
 
 
 def _agreement(lake: Lake) -> str:
@@ -58,6 +66,30 @@ def _annotators(lake: Lake) -> tuple[str, ...]:
             f" from {row['num_votes']:,} votes"
         )
     return (f"{head}{'; the worst:' if lines else ''}", *lines)
+
+
+def _length_bias(lake: Lake) -> tuple[str, ...]:
+    rows = lake.con.execute(
+        "select criterion, length_bias, length_bias_low, length_bias_high from mart.criterion_report"
+        " where length_bias_low > 0 or length_bias_high < 0 order by abs(length_bias) desc, criterion limit 3"
+    ).fetchall()
+    return tuple(
+        f"length: votes on {criterion} lean to the {'longer' if slope > 0 else 'shorter'} response,"
+        f" log-odds {slope:+.2f} ({low:+.2f} to {high:+.2f}) for twice the length"
+        for criterion, slope, low, high in rows
+    )
+
+
+def _leakage(lake: Lake) -> tuple[str, ...]:
+    rows = lake.con.execute(
+        "select source_1, split_1, source_2, split_2, num_prompt_groups, share_2 from mart.split_leakage"
+        " order by num_prompt_groups desc, source_1, split_1, source_2, split_2 limit 3"
+    ).fetchall()
+    return tuple(
+        f"leakage: {num:,} groups of equal or nearly equal prompts are in {split_1} of {source_1} and in {split_2} of"
+        f" {source_2}, {share:.1%} of its prompts"
+        for source_1, split_1, source_2, split_2, num, share in rows
+    )
 
 
 def _contradictions(lake: Lake) -> str:

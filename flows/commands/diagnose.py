@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -35,6 +35,7 @@ def annotators(
     min_votes: Annotated[int, typer.Option(min=1, help="Leave out annotators with fewer votes.")] = 1,
 ) -> None:
     """Show annotators with reliability, biases and flags, the least reliable first."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from flows.console import out
@@ -46,30 +47,42 @@ def annotators(
             " order by reliability_high, annotator_id, criterion limit ?",
             [min_votes, limit],
         )
-    table = Table("annotator", "on", "votes", "reliability", "first shown", "length", "flags", padding=(0, 0))
-    for column in table.columns[:6]:
-        column.no_wrap = True
+        has_criteria = lake.value("select count(distinct criterion) from raw.annotator_estimates") > 1
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("annotator", max_width=18, no_wrap=True)
+    if has_criteria:
+        table.add_column("on", max_width=12, no_wrap=True)
+    for name in ("votes", "reliability", "first", "length"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("flags")
     for row in rows.iter_rows(named=True):
         flags = [name.removeprefix("is_") for name in _FLAGS if row[name]]
+        criterion = [row["criterion"]] if has_criteria else []
         table.add_row(
             row["annotator_id"],
-            row["criterion"],
+            *criterion,
             f"{row['num_votes']:,}",
-            _interval(row, "reliability"),
-            _interval(row, "position_bias"),
-            "" if row["length_bias"] is None else f"{row['length_bias']:+.2f}",
+            f"{row['reliability']:.2f} {row['reliability_low']:.2f}-{row['reliability_high']:.2f}",
+            _signed(row["position_bias"]),
+            _signed(row["length_bias"]),
             ", ".join(flags).replace("_", " "),
         )
     out.print(table)
+    for line in _LEGEND:
+        out.print(line, markup=False, highlight=False)
 
 
 _FLAGS = ("is_adversarial", "is_careless", "is_position_biased")
 
+_LEGEND = (
+    "reliability: chance of voting for the better response, with its 95 % interval.",
+    "first, length: log-odds for what is shown first, and for twice the length.",
+    'More: winnow sql "from mart.annotator_report" (all intervals, ties, speed).',
+)
 
-def _interval(row: dict[str, Any], name: str) -> str:
-    if row[name] is None:
-        return ""
-    return f"{row[name]:.2f} ({row[f'{name}_low']:.2f}..{row[f'{name}_high']:.2f})"
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.2f}"
 
 
 def pair(

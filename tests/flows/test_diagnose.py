@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +159,75 @@ def test_an_unknown_pair_and_an_empty_lake_are_named(workspace: Workspace, tmp_p
         CliRunner().invoke(app, ["pair", "nonsense", "-w", str(workspace.root)], catch_exceptions=False)
     with pytest.raises(WorkspaceError, match="no judgments to diagnose"):
         diagnose(Workspace.create(tmp_path / "empty"))
+
+
+def test_the_length_bias_of_all_votes_stands_in_sql(workspace: Workspace) -> None:
+    found = rows(workspace, "select * exclude (run_id) from mart.criterion_report")
+    facts = json.loads(rows(workspace, "select facts from raw.runs where stage = 'diagnose'")[0][0])["overall"]
+    assert [row[:4] for row in found] == [("overall", 21, 7, 3)]
+    assert list(found[0][4:7]) == facts["length_bias"]
+    slope, low, high = found[0][4:7]
+    assert low < slope < high
+
+
+def test_prompts_that_two_splits_share_are_said(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "w")
+    fill(workspace, VOTES)
+    diagnose(workspace)
+    with workspace.lake() as lake:
+        assert not any(line.startswith("leakage") for line in reading(lake))
+        lake.transact(
+            "split",
+            lambda con: con.execute(
+                "update raw.judgments set source_split = case when source_row % 2 = 0 then 'train' else 'test' end"
+            ),
+        )
+        said = [line for line in reading(lake) if line.startswith("leakage")]
+    assert len(said) == 1
+    assert "are in test of hand and in train of hand" in said[0]
+
+
+def test_the_list_of_annotators_fits_into_eighty_columns(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(app, ["annotators", "-w", str(workspace.root)])
+    lines = shown.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    listed = {tuple(line.split()[:2]) for line in lines}
+    assert listed >= {("u", "8"), ("v", "7"), ("w", "6")}, shown.stdout
+    assert any(line.startswith("reliability: chance") for line in lines)
+
+
+def test_a_pair_is_found_by_the_beginning_of_its_id(workspace: Workspace) -> None:
+    pair = rows(workspace, "select min(pair_id) from raw.pair_estimates")[0][0]
+    shown = CliRunner().invoke(app, ["pair", pair[:10], "-w", str(workspace.root)])
+    assert shown.exit_code == 0
+    assert pair in shown.stdout
+    with pytest.raises(Exception, match="more than one pair that begins with ''"):
+        CliRunner().invoke(app, ["pair", "", "-w", str(workspace.root)], catch_exceptions=False)
+
+
+def test_a_run_that_was_killed_leaves_nothing_and_the_next_one_is_as_if_it_had_not_been(tmp_path: Path) -> None:
+    killed, spared = (Workspace.create(tmp_path / name) for name in ("killed", "spared"))
+    for each in (killed, spared):
+        fill(each, VOTES)
+    code = (
+        "import os, signal, sys; from pathlib import Path; from flows.stages import diagnose as stage; from"
+        " flows.workspace import Workspace\n"
+        "replace, done = stage.replace_rows, []\n"
+        "def dying(*arguments, **named):\n"
+        "    if len(done) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    done.append(1); return replace(*arguments, **named)\n"
+        "stage.replace_rows = dying; stage.diagnose(Workspace.open(Path(sys.argv[1])), beta=0.3)"
+    )
+    process = subprocess.run([sys.executable, "-c", code, str(killed.root)], capture_output=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
+    tables = ("pair_estimates", "annotator_estimates", "contradictions", "pair_graph", "response_estimates")
+    for table in tables:
+        assert rows(killed, f"select count(*) from raw.{table}") == [(0,)]
+    assert rows(killed, "select count(*) from raw.runs where stage = 'diagnose'") == [(0,)]
+    for each in (killed, spared):
+        diagnose(each, beta=0.3)
+    for table in tables:
+        same = f"select * exclude (run_id) from raw.{table} order by all"
+        assert rows(killed, same) == rows(spared, same)
+        assert rows(killed, same)
