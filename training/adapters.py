@@ -4,31 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.errors import EngineError
 from training.settings import LoraSettings
 
 
 def quantization(settings: LoraSettings | None) -> Any:
-    """How to load the base for QLoRA; None for an ordinary base.
-
-    Raises:
-        EngineError: bitsandbytes or a GPU is missing.
-    """
+    """How to load the base for QLoRA; None for an ordinary base. That bitsandbytes is there was checked before."""
     if settings is None or settings.quantize == "none":
         return None
-    import importlib.util
-
     import torch
     from transformers import BitsAndBytesConfig
 
-    if importlib.util.find_spec("bitsandbytes") is None or not torch.cuda.is_available():
-        raise EngineError(
-            f"lora.quantize = {settings.quantize!r} needs a GPU and bitsandbytes",
-            mend="pip install bitsandbytes on a machine with a GPU, or set lora.quantize = 'none'",
-        )
     if settings.quantize == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
 def add_adapter(model: Any, settings: LoraSettings) -> Any:

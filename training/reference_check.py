@@ -34,7 +34,7 @@ class ReferenceCheck:
         """For the lake and the model card."""
         return asdict(self)
 
-    def require(self, tolerance: float, *, model: str) -> None:
+    def require(self, tolerance: float, *, model: str, quantized: bool = False) -> None:
         """Stop where the difference is above what number formats and kernels explain.
 
         Raises:
@@ -44,7 +44,11 @@ class ReferenceCheck:
             raise TrainingError(
                 f"the export's reference log-probs are off by {self.mean_difference:.3g} nats a token on average"
                 f" (at most {self.max_difference:.3g}) against {model}; train.check_tolerance is {tolerance:g}",
-                mend=f"score again with winnow score --model {model}, then curate and export",
+                mend=(
+                    "the base is quantized and the scorer's was not: raise train.check_tolerance if that is meant"
+                    if quantized
+                    else f"score again with winnow score --model {model}, then curate and export"
+                ),
             )
 
 

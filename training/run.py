@@ -131,7 +131,9 @@ def _check_reference(trainer: PairTrainer, plan: TrainingPlan) -> ReferenceCheck
     if not plan.is_reference or len(part) == 0:
         return None
     check = ReferenceCheck.of(trainer.score(part))
-    check.require(plan.settings.check_tolerance, model=plan.model)
+    lora = plan.settings.lora
+    quantized = lora is not None and lora.quantize != "none"
+    check.require(plan.settings.check_tolerance, model=plan.model, quantized=quantized)
     return check
 
 

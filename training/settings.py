@@ -21,7 +21,7 @@ class LoraSettings(BaseModel):
         default="all-linear", description="Names of the layers that get an adapter"
     )
     quantize: Literal["none", "4bit", "8bit"] = Field(
-        default="none", description="Keep the base in 4 or 8 bits (QLoRA); needs bitsandbytes and a GPU"
+        default="none", description="Keep the base in 4 or 8 bits (QLoRA); needs bitsandbytes"
     )
 
 

@@ -18,6 +18,7 @@ from tests.training.export_fixture import write_export
 REFUSE = """
 import json, sys
 from flows.cli import main
+sys.modules["bitsandbytes"] = sys.modules["wandb"] = None  # as if they were not installed
 for arguments in json.loads(sys.argv[1]):
     try:
         main(arguments)
