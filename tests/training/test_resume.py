@@ -69,6 +69,32 @@ def test_killed_and_resumed_is_bit_equal_and_a_broken_checkpoint_is_skipped(hh_e
     assert not work.exists()
 
 
+class Stopped(Exception):  # noqa: N818
+    """What ends a run from outside."""
+
+
+@pytest.mark.slow
+def test_an_adapter_resumes_bit_equal(hh_export: Path, tmp_path: Path) -> None:
+    """Stopped behind the third of four steps, resumed behind the second; dropout draws the same numbers again."""
+    settings = {"lora": {"rank": 4, "dropout": 0.1}, "save_steps": 2, "max_steps": 4, "learning_rate": 1e-3}
+    whole = train_quietly(hh_export, tmp_path / "whole", **settings)
+    steps: list[int] = []
+
+    def stop() -> None:
+        steps.append(1)
+        if len(steps) == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train_quietly(hh_export, tmp_path / "stopped", on_step=stop, **settings)
+    resumed = train_quietly(hh_export, tmp_path / "stopped", on_step=lambda: steps.append(1), **settings)
+    assert len(steps) == 5
+    first, second = (load_file(run.checkpoint / "adapter_model.safetensors") for run in (whole, resumed))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(bool(weight.any()) for name, weight in first.items() if "lora_B" in name)
+
+
 @pytest.mark.slow
 def test_two_runs_are_identical(hh_export: Path, tmp_path: Path) -> None:
     first = train_quietly(hh_export, tmp_path / "a", max_steps=3)

@@ -182,3 +182,31 @@ def test_what_an_objective_cannot_use_is_refused(
         make_plan(export)
     with pytest.raises(ConfigError, match="tau has no meaning for objective dpo"):
         make_plan(write_export(tmp_path / "t", hh_rows[:1], [], model=tiny_en, tokenizer=tokenizer), tau=1.0)
+
+
+def test_one_pair_is_enough_and_none_need_be_held_out(
+    hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """A soft label of one half: at the start, where policy and reference agree, the loss is log 2."""
+    export = write_export(
+        tmp_path / "one", [{**hh_rows[0], "soft_label": 0.5}], [], model=tiny_en, tokenizer=tokenizer, objective="cdpo"
+    )
+    result = train_quietly(export, tmp_path / "out")
+    assert (result.counts["train"], result.counts["eval"], result.counts["steps"]) == (1, 0, 1)
+    assert result.after == {}
+    losses = [logs["loss"] for logs in result.log_history if "loss" in logs]
+    assert losses == pytest.approx([np.log(2)], rel=1e-6)
+
+
+def test_all_pairs_too_long(hh_export: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no pairs to train on: 16 of the export's are longer than max_length"):
+        train_quietly(hh_export, tmp_path / "out", max_length=2)
+    with pytest.raises(ValueError, match="greater than or equal to 2"):
+        make_plan(hh_export, max_length=1)
+
+
+def test_every_pair_cut_from_the_left_trains(hh_export: Path, tmp_path: Path) -> None:
+    """So short that most prompts are cut: log-probs of a cut prompt are not those of the export, so no check."""
+    result = train_quietly(hh_export, tmp_path / "out", max_length=60, truncate="left", max_steps=1, check_pairs=0)
+    assert result.counts["train"] > 0
+    assert np.isfinite(result.after["loss"])

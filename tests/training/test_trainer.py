@@ -117,3 +117,19 @@ def test_slices_of_the_held_out_pairs(
     last = next(logs for logs in reversed(result.log_history) if "eval_policy_margin" in logs)
     halves = [last[f"eval_policy_margin/s{i}"] for i in range(2)]
     assert sum(halves) / 2 == pytest.approx(last["eval_policy_margin"])
+
+
+def test_the_alarm_ends_a_run_whose_loss_falls_for_the_wrong_reason(
+    hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Soft labels of 0 teach the policy to prefer every rejected response: the loss falls, and so does accuracy."""
+    export = write(tmp_path, "e", [{**row, "soft_label": 0.0} for row in hh_rows[:8]], tiny_en, tokenizer)
+    lines: list[str] = []
+    options = {"objective": "cdpo", "batch_size": 8, "epochs": 20, "learning_rate": 3e-4, "warnings": lines}
+    result = train_quietly(export, tmp_path / "out", alarm={"window": 3, "stop": True}, **options)
+    assert result.counts["steps"] < 20
+    assert result.alarms[-1][0] == result.counts["steps"]
+    assert "while absolute accuracy fell by" in result.alarms[-1][1]
+    assert any("the loss fell by" in line for line in lines)
+    assert result.after["loss"] < result.before["loss"]
+    assert (result.checkpoint / "README.md").is_file()
