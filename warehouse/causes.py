@@ -57,13 +57,6 @@ def caused_sql(lake: Lake, a: Mapping[str, Any], b: Mapping[str, Any], replay: R
     else:
         again = "(select null::varchar as pair_id where false)"
         by_data, by_rules = str(has_other_data).lower(), str(has_other_rules).lower()
-    has_scores = f"(scores.pair_id is not null or {has_other_reference})"
-    words = f"""case
-        when votes.pair_id is not null and {has_scores} then 'new votes and new scores'
-        when votes.pair_id is not null then 'new votes'
-        when {has_scores} then 'new scores'
-        else 'other diagnostics'
-    end"""
     return f"""
         select
             diff_changed.*,
@@ -73,7 +66,7 @@ def caused_sql(lake: Lake, a: Mapping[str, Any], b: Mapping[str, Any], replay: R
                 when {_IS_HUMAN} then 'adjudication'
                 else coalesce(nullif(concat_ws(
                     ' and ',
-                    case when {by_data} then {words} end,
+                    case when {by_data} then {_data_words(has_other_reference)} end,
                     case when {by_rules} then 'changed rules' end
                 ), ''), 'other diagnostics')
             end as cause
@@ -82,6 +75,17 @@ def caused_sql(lake: Lake, a: Mapping[str, Any], b: Mapping[str, Any], replay: R
         left join ({scores}) as scores on diff_changed.pair_id = scores.pair_id
         left join {again} as again on diff_changed.pair_id = again.pair_id
     """
+
+
+def _data_words(has_other_reference: bool) -> str:
+    """Which data of the pair differ, in words."""
+    has_scores = f"(scores.pair_id is not null or {has_other_reference})"
+    return f"""case
+        when votes.pair_id is not null and {has_scores} then 'new votes and new scores'
+        when votes.pair_id is not null then 'new votes'
+        when {has_scores} then 'new scores'
+        else 'other diagnostics'
+    end"""
 
 
 def _differs(side: str) -> str:
