@@ -14,6 +14,7 @@ from curation.rules.compile import compile_rules, flipped
 from curation.rules.decide import DECIDED, count_rules, decide
 from curation.rules.preview import preview
 from curation.rules.ruleset import OBJECTIVES, load_rules, parse_rules, profiles
+from curation.rules.settings import CurateSettings
 from schemas.errors import RuleError
 from training.objectives import Objective
 from warehouse.lake import Lake
@@ -291,6 +292,23 @@ def test_every_profile_compiles_over_the_real_columns_and_says_when_to_use_it(
     rules = load_rules(name)
     assert compile_rules(rules, diagnostics_columns).columns
     assert len(rules.description.split()) > 30
+
+
+def test_the_default_rules_never_drop_a_split_of_taste(diagnostics_columns: dict[str, str]) -> None:
+    known = {"p_flip": "0.99", "is_tied": "true", "is_identical": "false", "is_empty": "false", "is_truncated": "false"}
+    cells = ", ".join(
+        f"cast({known.get(name, 'null')} as {kind}) as {name}"
+        for name, kind in diagnostics_columns.items()
+        if name not in ("pair_id", "is_taste_split")
+    )
+    con = duckdb.connect()
+    con.execute(f"create table pairs as select 'a' as pair_id, true as is_taste_split, {cells}")
+    con.execute(f"insert into pairs by name select 'b' as pair_id, false as is_taste_split, {cells}")
+    decide(con, compile_rules(load_rules(CurateSettings().rules), diagnostics_columns), pairs="pairs", adjudicated=NONE)
+    assert con.execute(f"select pair_id, is_dropped from {DECIDED} order by 1").fetchall() == [
+        ("a", False),
+        ("b", True),
+    ]
 
 
 @pytest.mark.parametrize("name", profiles())
