@@ -18,6 +18,7 @@ EVEN = 1e-9
 
 FALSE_DISCOVERY_RATE = 0.05
 _Z95 = 1.959963984540054
+_Z95_ONE_SIDED = 1.6448536269514722
 
 
 def pair_estimates(model: AnnotatorModel) -> pl.DataFrame:
@@ -74,7 +75,7 @@ def annotator_estimates(model: AnnotatorModel) -> pl.DataFrame:
             "position_bias_low": beta - _Z95 * beta_error,
             "position_bias_high": beta + _Z95 * beta_error,
             "tie_rate": vote_probabilities(model.parameters, model.grid)[:, :2, TIE].mean(axis=1) @ shares,
-            "is_adversarial": high < 0.5,
+            "is_adversarial": _reliability(theta + _Z95_ONE_SIDED * theta_error, shares, model) < 0.5,
             "is_position_biased": np.nan_to_num(benjamini_hochberg(position_p), nan=1.0) < FALSE_DISCOVERY_RATE,
             "is_careless": (np.nan_to_num(agreement_q, nan=1.0) < FALSE_DISCOVERY_RATE) & (agree < rest * tested),
             "agreement_q_value": pl.Series(agreement_q).fill_nan(None),

@@ -91,6 +91,18 @@ def test_reliabilities_of_the_generated_world_are_recovered() -> None:
     assert flagged.filter(~bad).mean() <= 0.05
 
 
+def test_adversaries_with_some_eighty_votes_are_flagged_and_nobody_else() -> None:
+    kinds, flagged = [], []
+    for seed in range(8):
+        made = world(seed, 300, 30, with_text=False)
+        judgments = made.judgments.with_columns(is_display_order_known=pl.lit(True), source=pl.lit("world"))
+        kinds.append(made.annotators.sort("annotator_id")["kind"])
+        flagged.append(annotator_estimates(fit(Votes.of(judgments))).sort("annotator_id")["is_adversarial"])
+    kind, is_flagged = pl.concat(kinds), pl.concat(flagged)
+    assert is_flagged.filter(kind == "adversarial").mean() >= 0.9
+    assert is_flagged.filter(kind != "adversarial").mean() <= 0.05
+
+
 def test_an_even_pair_is_tied_and_its_lower_response_stands_as_chosen() -> None:
     rows = [(f"p{i}", f"p{i}x", f"p{i}y", vote, who) for i in range(4) for vote, who in (("a", "u"), ("a", "v"))]
     rows += [("even", "ex", "ey", "a", "u"), ("even", "ey", "ex", "a", "v")]
