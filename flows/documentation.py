@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -32,9 +32,9 @@ def settings_page() -> str:
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a nested table; None for a single value."""
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    """The model of a nested table, which may be absent; None for a single value."""
+    kinds = get_args(field.annotation) or (field.annotation,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _section_page(name: str, section: type[BaseModel]) -> list[str]:

@@ -10,7 +10,7 @@ from training.objectives import PARAMETERS, TRAITS, Objective
 
 
 class LoraSettings(BaseModel):
-    """``[train.lora]``: train an adapter instead of the whole model; the reference is the base without it."""
+    """``[train.lora]``: where given, an adapter is trained and not the model; the reference is the base without it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
