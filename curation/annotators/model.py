@@ -108,8 +108,8 @@ def fit(votes: Votes, settings: AnnotatorSettings | None = None) -> AnnotatorMod
         _maximise(model, believed, settings, is_scale_moved=round_number % 2 == 0)
         believed = model.classifier().expect()
         model.history.append(believed.log_likelihood)
-        # what begins near its end is there once a round gains no more than that share of the tolerance
-        is_near = is_warm and abs(model.history[-1] - model.history[-2]) * settings.rounds_per_update < enough
+        # what begins near its end is there once a round gains less than half of the tolerance
+        is_near = is_warm and 2.0 * abs(model.history[-1] - model.history[-2]) < enough
         if is_near or round_number - updated_at == settings.rounds_per_update:
             settled = _update_variances(model, believed)
             if settled and (is_near or abs(model.history[-1] - model.history[updated_at]) < enough):
