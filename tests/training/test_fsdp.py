@@ -81,6 +81,26 @@ def test_a_sharded_model_equals_a_whole_one(tmp_path: Path) -> None:
     assert max(worst.values()) < 1e-5, worst
 
 
+REFUSED = """
+import sys
+from pathlib import Path
+from schemas.errors import EngineError
+from tests.training.running import train_quietly
+try:
+    train_quietly(Path(sys.argv[1]), Path(sys.argv[2]), sharding="fsdp", max_steps=1)
+except EngineError as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.slow
+def test_without_gpus_sharding_is_refused(hh_export: Path, tmp_path: Path) -> None:
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-c", REFUSED, str(hh_export), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.strip() == "train.sharding = 'fsdp' needs GPUs, and there is none"
+
+
 TRAINED = """
 import json, os, sys
 from pathlib import Path
