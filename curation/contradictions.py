@@ -83,15 +83,8 @@ _BETWEEN_GROUPS = """
     having bool_or(num_for > num_against) and bool_or(num_for < num_against)
 """
 
-_OF_VOTES = " union all by name ".join(
-    f"(select * from ({query}))"
-    for query in (
-        _BETWEEN_ANNOTATORS,
-        _WITHIN_ANNOTATOR,
-        _BETWEEN_GROUPS.format(column="display_order", kind="between_orders"),
-        _BETWEEN_GROUPS.format(column="source", kind="between_sources"),
-    )
-)
+_BETWEEN_ORDERS = _BETWEEN_GROUPS.format(column="display_order", kind="between_orders")
+_BETWEEN_SOURCES = _BETWEEN_GROUPS.format(column="source", kind="between_sources")
 
 _BETWEEN_NEAR_DUPLICATES = """
     with prompt_groups as (select item_id, group_id from near_duplicates where kind = 'prompt'),
@@ -182,12 +175,23 @@ def between_votes(votes: Votes, judgments: pl.DataFrame, pairs: pl.DataFrame) ->
         )
         codes = np.unique(pair)
         contested = pl.DataFrame({"pair": codes, "pair_id": votes.pair_ids.gather(codes)})
-        part = _found(_OF_VOTES, {"sides": sides, "contested": contested})
+        part = _found(_queries(votes, chosen, sides), {"sides": sides, "contested": contested})
         named = part.with_columns(
             pair_id=votes.pair_ids.gather(part["pair"]), annotator_id=votes.annotator_ids.gather(part["annotator"])
         )
         found.append(named.select(pl.col(name).cast(kind) for name, kind in _SCHEMA.items()))
     return pl.concat(found)
+
+
+def _queries(votes: Votes, chosen: NDArray[np.int64], sides: pl.DataFrame) -> str:
+    """What can be found among some votes: most sets have one source, and nobody votes twice on a pair."""
+    queries = [_BETWEEN_ANNOTATORS, _BETWEEN_ORDERS]
+    pair, annotator = votes.pair[chosen], votes.annotator[chosen]
+    if ((pair[1:] == pair[:-1]) & (annotator[1:] == annotator[:-1])).any():
+        queries.append(_WITHIN_ANNOTATOR)
+    if sides["source"].n_unique() > 1:
+        queries.append(_BETWEEN_SOURCES)
+    return " union all by name ".join(f"(select * from ({query}))" for query in queries)
 
 
 def between_pairs(

@@ -105,6 +105,8 @@ class Comparisons:
 def _codes(names: pl.Series) -> Ints:
     """Rank of each name among the distinct names, from 0."""
     distinct = names.unique().sort()
+    if len(distinct) < 2:
+        return np.zeros(len(names), dtype=np.int64)
     numbered = pl.DataFrame({"name": distinct, "code": np.arange(len(distinct))})
     coded = pl.DataFrame({"name": names}).join(numbered, on="name", how="left", maintain_order="left")
     return coded["code"].to_numpy()
