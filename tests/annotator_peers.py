@@ -11,6 +11,7 @@ from collections.abc import Callable
 import evalica
 import numpy as np
 import pandas as pd
+import polars as pl
 from crowdkit.aggregation import MACE, DawidSkene, MajorityVote, OneCoinDawidSkene
 from numpy.typing import NDArray
 from scipy import sparse
