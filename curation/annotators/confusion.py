@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curation.annotators import kernels
+from curation.annotators import confusion_kernels
 from curation.annotators.em import Array
 from curation.annotators.votes import NUM_VOTES
 
@@ -72,7 +72,7 @@ def vote_probabilities(parameters: Array, grid: Grid) -> Array:
         Shape (A, 3 orders, 3 votes, K).
     """
     table = np.empty((len(parameters), NUM_VOTES, NUM_VOTES, grid.size))
-    kernels.fill_probabilities(parameters, grid.strength, grid.evenness, ORDER_SIGN, table)
+    confusion_kernels.fill_probabilities(parameters, grid.strength, grid.evenness, ORDER_SIGN, table)
     return table
 
 
@@ -119,7 +119,7 @@ def gradient_and_information(parameters: Array, counts: Array, grid: Grid) -> tu
     """
     table = vote_probabilities(parameters, grid)
     gradient, upper = np.zeros((len(parameters), 3)), np.zeros((len(parameters), 3, 3))
-    kernels.add_information(counts.reshape(table.shape), table, grid.strength, ORDER_SIGN, gradient, upper)
+    confusion_kernels.add_information(counts.reshape(table.shape), table, grid.strength, ORDER_SIGN, gradient, upper)
     return gradient, symmetric(upper)
 
 
@@ -131,7 +131,7 @@ def scores_and_squares(parameters: Array, counts: Array, grid: Grid) -> tuple[Ar
     """
     table = vote_probabilities(parameters, grid)
     scores, upper = np.empty((*table.shape[:3], 3, grid.size)), np.zeros((len(parameters), 3, 3))
-    kernels.fill_scores(table, grid.strength, ORDER_SIGN, counts.reshape(table.shape), scores, upper)
+    confusion_kernels.fill_scores(table, grid.strength, ORDER_SIGN, counts.reshape(table.shape), scores, upper)
     return scores, symmetric(upper)
 
 

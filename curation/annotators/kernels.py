@@ -16,15 +16,13 @@ from typing import Any
 import numba
 import numpy as np
 
-_compiled: Any = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+compiled: Any = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
 
 _SMALL = 1e-100
 _LARGE = 1e100
-_SIGN = (1.0, -1.0, 0.0)
-"""Of a vote for the lower response, for the higher one, for neither."""
 
 
-@_compiled
+@compiled
 def _multiply(joint, starts, cell, probability, pair):  # type: ignore[no-untyped-def]
     """Multiply ``joint`` by the rows of the pair's votes; returns the logarithm of the scale that was taken out."""
     log_scale = 0.0
@@ -42,7 +40,7 @@ def _multiply(joint, starts, cell, probability, pair):  # type: ignore[no-untype
     return log_scale
 
 
-@_compiled
+@compiled
 def _normalise(joint):  # type: ignore[no-untyped-def]
     """Divide by the sum; returns its logarithm."""
     total = 0.0
@@ -54,7 +52,7 @@ def _normalise(joint):  # type: ignore[no-untyped-def]
     return math.log(total)
 
 
-@_compiled
+@compiled
 def expect(  # type: ignore[no-untyped-def]
     first, last, starts, cell, probability, prior, own_pair, own_prior, mirror, step, counts, classes, mean, square, own
 ):
@@ -96,7 +94,7 @@ def expect(  # type: ignore[no-untyped-def]
     return log_likelihood
 
 
-@_compiled
+@compiled
 def summarise(  # type: ignore[no-untyped-def]
     first, last, starts, cell, probability, prior, own_pair, own_prior, weights, result
 ):
@@ -119,7 +117,7 @@ def summarise(  # type: ignore[no-untyped-def]
             result[pair, m] = total
 
 
-@_compiled
+@compiled
 def square_scores(  # type: ignore[no-untyped-def]
     first, last, starts, cell, probability, prior, own_pair, own_prior, scores, cells_each, result
 ):
@@ -155,7 +153,7 @@ def square_scores(  # type: ignore[no-untyped-def]
             result[owner, 2, 2] += tau * tau
 
 
-@_compiled
+@compiled
 def _two_views(  # type: ignore[no-untyped-def]
     pair, starts, cell, probability, in_second, cells_each, prior, mirror, share, first_view, second_view
 ):
@@ -190,7 +188,7 @@ def _two_views(  # type: ignore[no-untyped-def]
     return split / total
 
 
-@_compiled
+@compiled
 def expect_two(  # type: ignore[no-untyped-def]
     first, last, starts, cell, probability, in_second, cells_each, prior, mirror, share, in_first_view, in_second_view
 ):
@@ -210,7 +208,7 @@ def expect_two(  # type: ignore[no-untyped-def]
     return num_opposed
 
 
-@_compiled
+@compiled
 def judge_two(  # type: ignore[no-untyped-def]
     first, last, starts, cell, probability, in_second, cells_each, prior, mirror, share, unseen, log_unseen, opposed
 ):
@@ -232,7 +230,7 @@ def judge_two(  # type: ignore[no-untyped-def]
         log_unseen[pair] = math.log(total)
 
 
-@_compiled
+@compiled
 def expected_values(  # type: ignore[no-untyped-def]
     first, last, starts, cell, probability, prior, values, result
 ):
@@ -249,71 +247,3 @@ def expected_values(  # type: ignore[no-untyped-def]
             for k in range(size):
                 total += joint[k] * values[cell[vote], k]
             result[vote] = total
-
-
-@_compiled
-def fill_probabilities(parameters, strength, evenness, order_sign, table):  # type: ignore[no-untyped-def]
-    """Write P(vote | class) of each annotator and display order to ``table`` (A, 3 orders, 3 votes, K)."""
-    for a in range(parameters.shape[0]):
-        for o in range(order_sign.shape[0]):
-            for k in range(strength.shape[0]):
-                lean = parameters[a, 0] * strength[k] + order_sign[o] * parameters[a, 1]
-                tie = math.exp(parameters[a, 2] + evenness[k] - 0.5 * abs(lean))
-                less = math.exp(-abs(lean))
-                more = 1.0 / (1.0 + less + tie)
-                less *= more
-                table[a, o, 0, k] = more if lean >= 0 else less
-                table[a, o, 1, k] = less if lean >= 0 else more
-                table[a, o, 2, k] = tie * more
-
-
-@_compiled
-def add_information(counts, table, strength, order_sign, gradient, information):  # type: ignore[no-untyped-def]
-    """Add gradient (A, 3) and expected information (A, 3, 3), its upper halves, of the complete-data log-likelihood.
-
-    ``counts`` and ``table`` are of shape (A, 3 orders, 3 votes, K).
-    """
-    for a in range(table.shape[0]):
-        for o in range(order_sign.shape[0]):
-            sign = order_sign[o]
-            for k in range(strength.shape[0]):
-                n_low, n_high, n_tie = counts[a, o, 0, k], counts[a, o, 1, k], counts[a, o, 2, k]
-                low, high, tie = table[a, o, 0, k], table[a, o, 1, k], table[a, o, 2, k]
-                total, s = n_low + n_high + n_tie, strength[k]
-                slope = 0.5 * (n_low - n_high - total * (low - high))
-                gradient[a, 0] += slope * s
-                gradient[a, 1] += slope * sign
-                gradient[a, 2] += n_tie - total * tie
-                curve = 0.25 * total * (low + high - (low - high) ** 2)
-                cross = -0.5 * total * (low - high) * tie
-                information[a, 0, 0] += curve * s * s
-                information[a, 0, 1] += curve * s * sign
-                information[a, 0, 2] += cross * s
-                information[a, 1, 1] += curve * sign * sign
-                information[a, 1, 2] += cross * sign
-                information[a, 2, 2] += total * tie * (1.0 - tie)
-
-
-@_compiled
-def fill_scores(table, strength, order_sign, counts, scores, squares):  # type: ignore[no-untyped-def]
-    """Derivatives of log P(vote | class) by (theta, beta, tau), and what their squares add up to.
-
-    Writes ``scores`` (A, 3 orders, 3 votes, 3, K); adds the products of two, times ``counts`` (A, 3, 3, K), to the
-    upper halves of ``squares`` (A, 3, 3).
-    """
-    for a in range(table.shape[0]):
-        for o in range(order_sign.shape[0]):
-            for v in range(3):
-                sign = _SIGN[v]
-                for k in range(strength.shape[0]):
-                    lean = 0.5 * (sign - (table[a, o, 0, k] - table[a, o, 1, k]))
-                    theta, beta = lean * strength[k], lean * order_sign[o]
-                    tau = (1.0 if v == 2 else 0.0) - table[a, o, 2, k]
-                    scores[a, o, v, 0, k], scores[a, o, v, 1, k], scores[a, o, v, 2, k] = theta, beta, tau
-                    n = counts[a, o, v, k]
-                    squares[a, 0, 0] += n * theta * theta
-                    squares[a, 0, 1] += n * theta * beta
-                    squares[a, 0, 2] += n * theta * tau
-                    squares[a, 1, 1] += n * beta * beta
-                    squares[a, 1, 2] += n * beta * tau
-                    squares[a, 2, 2] += n * tau * tau
