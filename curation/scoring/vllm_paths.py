@@ -91,10 +91,10 @@ class PoolingPath:
 
     def serve(self, requests: Sequence[Request], groups: Sequence[EncodedGroup]) -> list[Served]:
         """Compute requests; see :class:`Path`."""
-        from vllm import PoolingParams
+        from curation.scoring.vllm_pooler import ScoreParams
 
         params = [
-            PoolingParams(
+            ScoreParams(
                 task="classify",
                 use_activation=False,
                 skip_reading_prefix_cache=request.is_uncached,

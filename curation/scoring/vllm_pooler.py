@@ -8,12 +8,13 @@ of numbers leave the device for each request. What to score comes with the reque
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from vllm import ModelRegistry
+from vllm import ModelRegistry, PoolingParams
 from vllm.model_executor.layers.pooler.abstract import Pooler
 from vllm.model_executor.models.interfaces_base import VllmModelForPooling
 
@@ -31,6 +32,14 @@ HEAD_SIZE = 2
 """Numbers before a request's points: the first row that was served, and the sum of log-probs."""
 
 _PREFIX = "WinnowScored"
+
+
+class ScoreParams(PoolingParams):
+    """Parameters that only their one request holds, so that vLLM's copy of them can be the same object."""
+
+    def clone(self) -> ScoreParams:
+        """These parameters."""
+        return self
 
 
 class LogpsPooler(Pooler):
@@ -51,23 +60,25 @@ class LogpsPooler(Pooler):
         """One vector for each request that is done: first row, sum, points, embedding. float64 on the device."""
         cursor = pooling_metadata.get_pooling_cursor()
         chunks = _chunks(pooling_metadata, cursor)
-        values = self._logps(hidden_states, chunks)
         out: list[Tensor | None] = []
-        offset = 0
-        for chunk, is_done in zip(chunks, cursor.finished_mask, strict=True):
-            part = values[offset : offset + chunk.num_rows]
-            offset += chunk.num_rows
-            num_targets = len(chunk.targets)
-            vector = part.new_full((HEAD_SIZE + chunk.num_points,), 0.0)
-            vector[1] = part[:num_targets].sum()
-            vector[HEAD_SIZE + chunk.point_numbers] = part[num_targets:]
-            chunk.state.hidden_states_cache.append(vector)
+        for chunk, sums, is_done in zip(chunks, self._sums(hidden_states, chunks), cursor.finished_mask, strict=True):
+            chunk.state.hidden_states_cache.append(sums)
             out.append(self._finish(chunk, hidden_states) if is_done else None)
         return out
 
+    def _sums(self, hidden_states: Tensor, chunks: list[_Chunk]) -> Sequence[Tensor]:
+        """For each chunk a zero, the sum of its targets' log-probs, and its points' log-probs, zero where not in it."""
+        if not chunks:
+            return []
+        lengths = np.concatenate([chunk.lengths for chunk in chunks])
+        values = self._logps(hidden_states, chunks)
+        on_device = torch.from_numpy(lengths).to(values.device, non_blocking=True)
+        sums = torch.segment_reduce(values, "sum", lengths=on_device, initial=0.0, unsafe=True)
+        return sums.split([len(chunk.lengths) for chunk in chunks])
+
     def _logps(self, hidden_states: Tensor, chunks: list[_Chunk]) -> Tensor:
-        rows = np.concatenate([chunk.rows for chunk in chunks]) if chunks else np.empty(0, dtype=np.int64)
-        targets = np.concatenate([chunk.tokens for chunk in chunks]) if chunks else rows
+        rows = np.concatenate([chunk.rows for chunk in chunks])
+        targets = np.concatenate([chunk.tokens for chunk in chunks])
         if self._logits_of is None:  # the weights are loaded after this pooler is made
             self._logits_of = head_product(self._compute_logits.__self__) or self._compute_logits
         device = hidden_states.device
@@ -76,11 +87,13 @@ class LogpsPooler(Pooler):
         return token_logps(hidden_states[index], token_ids, self._logits_of, vocab_size=self._vocab_size).double()
 
     def _finish(self, chunk: _Chunk, hidden_states: Tensor) -> Tensor:
-        first_row = chunk.state.hidden_states_cache[0]
-        total: Tensor = torch.stack(chunk.state.hidden_states_cache[1:]).sum(0)
+        first_row, *parts = chunk.state.hidden_states_cache
+        total: Tensor = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
         chunk.state.clean()
         total[0] = first_row
-        total[HEAD_SIZE:][chunk.lost_points(first_row)] = float("nan")
+        lost = chunk.lost_points(first_row)
+        if len(lost):
+            total[HEAD_SIZE:][lost] = float("nan")
         if self._projection is None:
             return total
         self._projection = self._projection.to(hidden_states.device)
@@ -91,21 +104,27 @@ class _Chunk:
     """The part of one request that is computed in this step.
 
     ``state.hidden_states_cache`` holds the first row that was computed, then a vector for each chunk so far.
+
+    Attributes:
+        rows: rows of the step's hidden states that predict ``tokens``: targets in this chunk, then points in it.
+        lengths: how many of these rows each number of the request's vector sums: none, the targets, each point.
+        last: row of the chunk's last token.
     """
 
     def __init__(self, what: dict[str, Any], state: Any, *, offset: int, begin: int, end: int) -> None:
         start = int(what.get("start", 0))
-        targets = np.frombuffer(what.get("targets", b""), dtype=np.int32).astype(np.int64)
-        points = np.frombuffer(what.get("points", b""), dtype=np.int32).astype(np.int64).reshape(-1, 2)
+        targets = np.frombuffer(what.get("targets", b""), dtype=np.int32)
+        points = np.frombuffer(what.get("points", b""), dtype=np.int32).reshape(-1, 2)
         low, high = max(start, begin), min(end, start + len(targets))
+        num_targets = max(high - low, 0)
         mine = (points[:, 0] >= begin) & (points[:, 0] < end)
         self.state = state
-        self.targets = targets[low - start : max(high, low) - start]
-        self.tokens = np.concatenate([self.targets, points[mine, 1]])
-        self.rows = np.concatenate([np.arange(low, max(high, low)), points[mine, 0]]) - begin + offset
-        self.num_rows = len(self.rows)
-        self.num_points = len(points)
-        self.point_numbers = np.flatnonzero(mine)
+        self.tokens = np.concatenate(
+            [targets[low - start : low - start + num_targets], points[mine, 1]], dtype=np.int64
+        )
+        rows = np.concatenate([np.arange(low, low + num_targets), points[mine, 0]], dtype=np.int64)
+        self.rows = rows + (offset - begin)
+        self.lengths = np.concatenate([[0, num_targets], mine], dtype=np.int64)
         self.last = offset + end - begin - 1
         self._point_rows = points[:, 0]
 

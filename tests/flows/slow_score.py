@@ -7,23 +7,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from curation.scoring.transformers_engine import TransformersEngine
+from curation.scoring.isolation import PatientScorer
 from flows.stages.score import score
 from flows.workspace import Workspace
 
-_score = TransformersEngine.score
+_score = PatientScorer.score
 _calls = 0
 
 
-def _slow(self: TransformersEngine, groups: Any) -> Any:
+def _slow(self: PatientScorer, groups: Any) -> Any:
     global _calls
     _calls += 1
     time.sleep(0 if _calls == 1 else 2)
     return _score(self, groups)
 
 
-TransformersEngine.score = _slow  # type: ignore[method-assign]
+PatientScorer.score = _slow  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    root, model = sys.argv[1:]
-    score(Workspace.open(Path(root)), model=model, engine="transformers", dtype="float32", shard_tokens=800)
+    root, model, engine = sys.argv[1:]
+    score(Workspace.open(Path(root)), model=model, engine=engine, dtype="float32", shard_tokens=800)

@@ -43,7 +43,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def run(workspace: Workspace, **options: Any) -> StageReport:
     model = str(options.pop("model", shared("models/tiny-en")))
-    return score(workspace, model=model, engine="transformers", dtype="float32", **options)
+    return score(workspace, **{"model": model, "engine": "transformers", "dtype": "float32", **options})
 
 
 def rows(workspace: Workspace, sql: str = SCORES) -> list[tuple[Any, ...]]:
@@ -184,12 +184,15 @@ def test_an_empty_workspace_has_nothing_to_score(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_at_its_last_shard_with_the_same_numbers(workspace: Workspace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
+def test_a_killed_run_goes_on_at_its_last_shard_with_the_same_numbers(
+    workspace: Workspace, tmp_path: Path, engine: str
+) -> None:
     whole = Workspace.create(tmp_path / "whole")
     ingest(whole, [str(tmp_path / "hh.jsonl")], format="hh")
-    run(whole, shard_tokens=800)
+    run(whole, shard_tokens=800, engine=engine)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.flows.slow_score", str(workspace.root), str(shared("models/tiny-en"))],
+        [sys.executable, "-m", "tests.flows.slow_score", str(workspace.root), str(shared("models/tiny-en")), engine],
         stderr=subprocess.DEVNULL,
     )
     try:
@@ -202,7 +205,7 @@ def test_a_killed_run_goes_on_at_its_last_shard_with_the_same_numbers(workspace:
     done = len(rows(workspace))
     assert 0 < done < 48
     assert rows(workspace, "select count(*) from raw.runs where stage = 'score' and ended_at is null") == [(1,)]
-    report = run(workspace, shard_tokens=800)
+    report = run(workspace, shard_tokens=800, engine=engine)
     assert report.facts["num_reused"] == done
     assert report.facts["num_scored"] == 48 - done
     assert rows(workspace) == rows(whole)
