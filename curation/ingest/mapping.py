@@ -23,6 +23,9 @@ class Value(_Strict):
     constant: str | None = Field(default=None, description="The same for every row")
     template: str | None = Field(default=None, description="Text with paths in braces")
     values: dict[str, str] = Field(default_factory=dict, description="What is written in the file -> what it means")
+    same_as: dict[str, str] = Field(
+        default_factory=dict, description="Path whose text is repeated -> what that means; tried before values"
+    )
     default: str | None = Field(default=None, description="Where the path leads to nothing")
 
     @model_validator(mode="after")
@@ -42,7 +45,7 @@ MaybeValue = Annotated[Value | None, BeforeValidator(_as_value)]
 class Columns(_Strict):
     """Columns of the long form."""
 
-    prompt: MaybeValue = Field(default=None, description="Text or messages; constant '' where there is none at all")
+    prompt: MaybeValue = Field(default=None, description="Text or messages; constant or default '' where there is none")
     response_a: MaybeValue = Field(default=None, description="Text or messages; shown first")
     response_b: MaybeValue = Field(default=None, description="Text or messages; shown second")
     vote: MaybeValue = Field(default=None, description="a, b, tie or both_bad, after its values are looked up")

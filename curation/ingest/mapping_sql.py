@@ -36,8 +36,10 @@ def table_name(name: str) -> str:
 
 def _judgment_query(mapping: Mapping, columns: dict[str, Value], extra: str, *, is_optional: bool) -> str:
     selected = {name: _expression(mapping, name, value) for name, value in columns.items()}
-    if columns.get("prompt") == Value(constant=""):
-        selected |= {"prompt": "'[]'::json", "may_lack_prompt": "true"}
+    prompt = columns.get("prompt")
+    if prompt is not None and "" in (prompt.constant, prompt.default):
+        found = selected["prompt"] if prompt.path is not None else "null::json"
+        selected |= {"prompt": f"coalesce({found}, '[]'::json)", "may_lack_prompt": "true"}
     if mapping.tables:
         missing = " or ".join(f"{_doc(name)} is null" for name in mapping.tables)
         selected["reason"] = f"case when {missing} then 'unknown_reference' end"
@@ -68,15 +70,20 @@ def _doc(table: str) -> str:
 def _expression(mapping: Mapping, column: str, value: Value) -> str:
     if column in _JSON_COLUMNS and value.path is not None and not value.values:
         found = f"json_extract({', '.join(_located(mapping, parse_path(value.path)))})"
-        return found if value.default is None else f"coalesce({found}, to_json({literal(value.default)}))"
+        if value.default is None:
+            return found
+        given = f"nullif({found}, 'null'::json)"
+        return f"coalesce({given}, to_json({literal(value.default)}))" if value.default else given
     if value.path is not None:
         written = _text(mapping, parse_path(value.path))
     elif value.template is not None:
         written = _filled(mapping, value.template)
     else:
         written = literal(value.constant or "")
-    if value.values:
-        cases = " ".join(f"when {literal(key)} then {literal(meaning)}" for key, meaning in value.values.items())
+    if value.values or value.same_as:
+        keys = {_text(mapping, parse_path(path)): meaning for path, meaning in value.same_as.items()}
+        keys |= {literal(key): meaning for key, meaning in value.values.items()}
+        cases = " ".join(f"when {key} then {literal(meaning)}" for key, meaning in keys.items())
         written = f"case {written} {cases} else {written} end"
     if value.default is not None:
         written = f"coalesce({written}, {literal(value.default)})"
@@ -111,5 +118,6 @@ def _used_columns(mapping: Mapping, groups: list[dict[str, Value]]) -> set[str]:
     paths = [table.on for table in mapping.tables.values()]
     for value in (value for group in groups for value in group.values()):
         paths += [value.path] if value.path else _BRACES.findall(value.template or "")
+        paths += value.same_as
     firsts = [parse_path(path) for path in paths]
     return {str(parts[0]) for parts in firsts if not (parts[0] in mapping.tables and len(parts) > 1)}

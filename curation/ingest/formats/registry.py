@@ -9,7 +9,6 @@ from pathlib import Path
 from curation.ingest.formats.annotation_tools import ARGILLA, LABEL_STUDIO
 from curation.ingest.formats.battles import ALPACA_EVAL, ARENA
 from curation.ingest.formats.completions import DISTILABEL, NECTAR, NEMO_RL, ULTRAFEEDBACK
-from curation.ingest.formats.crowd_kit import CROWD_KIT
 from curation.ingest.formats.format import Format, Sample, all_have
 from curation.ingest.formats.grouped import HELPSTEER, KTO
 from curation.ingest.formats.hh import HH
@@ -21,7 +20,7 @@ from schemas.errors import SourceError
 
 QUERY_FORMATS: tuple[Format, ...] = (
     LABEL_STUDIO, ARGILLA, MULTIPREF, ARENA, ALPACA_EVAL, ULTRAFEEDBACK, NEMO_RL, NECTAR, DISTILABEL,
-    LLAMA_FACTORY_SHAREGPT, RATED_PAIRS, LLAMA_FACTORY_ALPACA, HELPSTEER, KTO, CROWD_KIT, HH,
+    LLAMA_FACTORY_SHAREGPT, RATED_PAIRS, LLAMA_FACTORY_ALPACA, HELPSTEER, KTO, HH,
 )  # fmt: skip
 """Formats whose rows are nested, read by a query of their own. They are more specific, so they are tried first."""
 

@@ -323,6 +323,9 @@ def test_crowd_kit(tmp_path: Path) -> None:
     judgments = read(tmp_path, "crowd-kit", rows)
     assert [each["vote"] for each in judgments] == ["a", "b", "tie"]
     assert {each["messages"] for each in judgments} == {"[]"}
+    (asked,) = read(tmp_path, "crowd-kit", [rows[0] | {"prompt": Q, "task": "t1", "speed": 4}])
+    assert (asked["batch"], asked["annotator_kind"], json.loads(asked["extra"])) == ("t1", "human", {"speed": 4})
+    assert "colour" in asked["messages"]
 
 
 def test_long_form_keeps_everything(tmp_path: Path) -> None:
