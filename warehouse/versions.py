@@ -128,7 +128,7 @@ def prune(lake: Lake, *, keep_last: int, message: str, grace_hours: float) -> Pr
     """
     runs = lake.frame("select * from raw.curation_runs order by run_number").to_dicts()
     referred = {str(row[0]) for row in lake.con.execute("select distinct curation_run_id from raw.exports").fetchall()}
-    newest = {run["run_id"] for run in runs[len(runs) - keep_last :]} if keep_last else set()
+    newest = {run["run_id"] for run in runs[-keep_last:]} if keep_last else set()
     kept = [run for run in runs if run["run_id"] in referred | newest]
     removed = [run for run in runs if run not in kept]
     gone = 0

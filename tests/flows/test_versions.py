@@ -172,6 +172,16 @@ def test_prune_keeps_the_newest_runs_and_what_an_export_refers_to(pruned: tuple[
             snapshot_of_run(lake, runs[2])
 
 
+@pytest.mark.parametrize("keep_last", [5, 6, 9, 100])
+def test_fewer_runs_than_are_kept_all_stay(pruned: tuple[Workspace, list[str]], keep_last: int) -> None:
+    workspace, runs = pruned
+    before = {run: decisions(workspace, run) for run in runs}
+    report = prune(workspace, keep_last=keep_last, grace_hours=0)
+    assert report.facts["kept_runs"] == runs
+    assert report.facts["removed_runs"] == []
+    assert {run: decisions(workspace, run) for run in runs} == before
+
+
 def test_after_a_prune_the_kept_runs_can_be_compared_and_the_next_run_goes_on(
     pruned: tuple[Workspace, list[str]],
 ) -> None:
