@@ -17,6 +17,9 @@ MIN_BETA = 0.05
 MANY_VOTES_SHARE = 0.5
 """Share of pairs with two or more votes from which votes carry more than the consensus."""
 
+SPLIT_SHARE = 0.1
+"""Share of these on which the votes are split from which soft labels keep more than hard ones."""
+
 SMALL_SET = 2_000
 """Pairs below which a dropped pair is dearer than a noisy one."""
 
@@ -62,11 +65,14 @@ def advise(found: Diagnostics) -> Advice:
     """Recommend objective, beta and profile.
 
     beta is the largest of :data:`BETAS` at which the assumption fails on at most 5 % of the pairs. Where not even
-    :data:`MIN_BETA` is that safe, CPO at 0.1 is advised, whose target margin does not rest on the assumption.
+    :data:`MIN_BETA` is that safe, CPO at 0.1 is advised, whose target margin does not rest on the assumption. Without
+    scores only the votes can be judged.
     """
     reasons = [f"{found.num_degenerate:,} of {found.num_pairs:,} pairs are degenerate; every profile drops them."]
     if found.num_scored == 0:
         reasons.append("Nothing is scored yet, so no beta can be called safe: winnow score, then ask again.")
+        if _has_split_votes(found):
+            return _by_votes(found, 0.1, reasons)
         return Advice("dpo", 0.1, "minimal", tuple(reasons))
     safe = [beta for beta in BETAS if found.share_failing[beta] <= FAILING_SHARE]
     reasons.append(_reference_reason(found))
@@ -84,9 +90,13 @@ def advise(found: Diagnostics) -> Advice:
     return _by_votes(found, beta, reasons)
 
 
+def _has_split_votes(found: Diagnostics) -> bool:
+    return found.share_several_votes >= MANY_VOTES_SHARE and found.share_split >= SPLIT_SHARE
+
+
 def _by_votes(found: Diagnostics, beta: float, reasons: list[str]) -> Advice:
     """Between plain labels and soft ones, where DPO is safe."""
-    if found.share_several_votes >= MANY_VOTES_SHARE and found.share_split >= 0.1:
+    if _has_split_votes(found):
         reasons.append(
             f"{found.share_several_votes:.0%} of the pairs have several votes and {found.share_split:.0%} of those are"
             " split: soft labels keep what a hard one throws away."

@@ -54,3 +54,6 @@ def test_without_scores_no_beta_is_called_safe() -> None:
     advice = advise(replace(SAFE, num_scored=0))
     assert advice.profile == "minimal"
     assert any("no beta can be called safe" in reason for reason in advice.reasons)
+    assert (
+        advise(replace(SAFE, num_scored=0, share_several_votes=0.9, share_split=0.4)).profile == "annotator-consensus"
+    )
