@@ -43,11 +43,13 @@ class CompiledRules:
         rules: the rule set.
         columns: columns of the pairs that the query reads.
         query: decisions of all pairs of the relation ``{pairs}``, which stands in it last.
+        types: name and DuckDB type of every column that a pair has.
     """
 
     rules: RuleSet
     columns: tuple[str, ...]
     query: str
+    types: Mapping[str, str]
 
     def over(self, pairs: str) -> str:
         """The query over a relation that has :attr:`columns`: a table's name, or a query in parentheses."""
@@ -103,7 +105,8 @@ def compile_rules(rules: RuleSet, columns: Mapping[str, str]) -> CompiledRules:
     query = _first_select(needed, parameters)
     for segment in _segments(checked):
         query = _segment_select(query, segment, checked, needed)
-    return CompiledRules(rules, tuple(c for c in needed if c not in RECOMPUTED), _last_select(query, checked))
+    own = tuple(column for column in needed if column not in RECOMPUTED)
+    return CompiledRules(rules, own, _last_select(query, checked), columns)
 
 
 def _check_rule(number: int, rule: Rule, types: Mapping[str, str]) -> _Checked:

@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from curation.rules.compile import CompiledRules
+from curation.rules.failures import RUN_TIME_ERRORS, failure_of
 from curation.rules.fingerprint import fingerprint
 from curation.rules.ruleset import Rule, RuleSet
 from schemas.enums import Action
@@ -54,9 +55,13 @@ def decide(
         is_checked: whether values that no loss can use stop it; not when old rules are only looked at again.
 
     Raises:
+        RuleFailure: an expression failed on a value, as ``ln(0.0)`` does; an open transaction is then aborted.
         RuleError: a weight is negative or not finite, or a soft label is not a probability.
     """
-    con.execute(f"create or replace temp table decided as {compiled.over(pairs)}")
+    try:
+        con.execute(f"create or replace temp table decided as {compiled.over(pairs)}")
+    except RUN_TIME_ERRORS as error:
+        raise failure_of(compiled, error) from error
     if is_checked:
         _check_values(con, compiled.rules)
     con.execute(f"create or replace temp table adjudicated_pairs as {adjudicated}")

@@ -10,7 +10,14 @@ from curation.rules.compile import compile_rules
 from curation.rules.decide import decide
 from curation.rules.preview import RulePreview, preview
 from curation.rules.ruleset import RuleSet, load_rules
-from flows.stages.curate import ADJUDICATED, choose_reference, nothing_to_curate, pair_columns, pairs_relation
+from flows.stages.curate import (
+    ADJUDICATED,
+    choose_reference,
+    failures_named,
+    nothing_to_curate,
+    pair_columns,
+    pairs_relation,
+)
 from flows.workspace import Workspace
 from schemas.errors import RuleError
 from warehouse.narrow_diagnostics import diagnostics_under
@@ -49,7 +56,8 @@ def dry_run(workspace: Workspace, *, rules: str | None = None, reference_id: str
         if num_pairs == 0:
             raise nothing_to_curate()
         pairs = pairs_relation(compiled, diagnostics_under(lake.con, reference))
-        decide(lake.con, compiled, pairs=pairs, adjudicated=ADJUDICATED)
+        with failures_named(lake, compiled, reference):
+            decide(lake.con, compiled, pairs=pairs, adjudicated=ADJUDICATED)
         previews = preview(lake.con, ruleset.rule)
         examples = sorted({pair for each in previews for pair in each.examples})
         rows = lake.frame(

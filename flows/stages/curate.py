@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import chain, count
 from typing import Any
@@ -12,6 +14,7 @@ import duckdb
 from curation.rules.compile import CompiledRules, compile_rules
 from curation.rules.decide import DECIDED, RuleCount, content_hash, count_rules, decide
 from curation.rules.expressions import quoted
+from curation.rules.failures import RuleFailure, named
 from curation.rules.ruleset import RuleSet, load_rules
 from flows.console import progress
 from flows.lineage import Run, finished_run, input_hash
@@ -72,7 +75,7 @@ def curate(
             return _nothing_new(lake, previous)
         told = _told(lake)
         run = Run.start("curate", input_hash=hash_of_input, settings=settings, flow_run_id=flow_run_id)
-        with progress("curate") as advance:
+        with progress("curate") as advance, failures_named(lake, compiled, reference):
             facts = lake.transact(run.run_id, lambda con: _work(con, run, compiled, reference))
             advance(1, "")
     return StageReport(
@@ -112,6 +115,16 @@ def choose_reference(lake: Lake, reference_id: str | None) -> str | None:
 def pairs_relation(compiled: CompiledRules, diagnostics: str) -> str:
     """The columns that rules read, of a relation with those of ``mart.pair_diagnostics``; a query in parentheses."""
     return f"(select {', '.join(quoted(column) for column in compiled.columns)} from {diagnostics})"
+
+
+@contextmanager
+def failures_named(lake: Lake, compiled: CompiledRules, reference_id: str | None) -> Iterator[None]:
+    """Name the rule where one fails inside the block; transactions are rolled back by then."""
+    try:
+        yield
+    except RuleFailure as failure:
+        pairs = pairs_relation(compiled, diagnostics_under(lake.con, reference_id))
+        raise named(lake.con, compiled, pairs=pairs, failure=failure) from failure
 
 
 def _work(

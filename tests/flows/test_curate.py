@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,36 @@ def test_a_failed_run_leaves_the_lake_as_it_was(workspace: Workspace, tmp_path: 
         before = lake.snapshot_id()
     with pytest.raises(RuleError, match=r"rule 'x': the weight 'reference_margin' is -.* on pair"):
         curate(workspace, rules=rules_file(tmp_path, text))
+    with workspace.lake(read_only=True) as lake:
+        assert lake.snapshot_id() == before
+        assert lake.value("select count(*) from raw.decisions") == 0
+
+
+@pytest.mark.parametrize("look", [curate, dry_run])
+@pytest.mark.parametrize(
+    ("when", "weight", "reason"),
+    [
+        ("true", "ln(0.0)", "cannot take logarithm of zero"),
+        ("true", "ln(reference_margin)", "cannot take logarithm of a negative number"),
+        ("sqrt(reference_margin) > 1", "0.5", "cannot take square root of a negative number"),
+        ("cast(source as int) > 1", "0.5", "Could not convert string 'made' to INT32 when casting from source column"),
+    ],
+)
+def test_a_rule_that_fails_on_a_value_is_named_and_leaves_the_lake_as_it_was(
+    workspace: Workspace, tmp_path: Path, look: Callable[..., object], when: str, weight: str, reason: str
+) -> None:
+    rules = [("sound", "num_votes > 1", "0.5"), ("bad", when, weight), ("worse", "ln(0.0) > 0 or true", "sqrt(-1.0)")]
+    text = "\n".join(
+        f"""[[rule]]\nname = "{name}"\nwhen = "{condition}"\naction = "reweight"\nweight = "{factor}"\n"""
+        for name, condition, factor in rules
+    )
+    with workspace.lake(read_only=True) as lake:
+        before = lake.snapshot_id()
+    with pytest.raises(RuleError) as raised:
+        look(workspace, rules=rules_file(tmp_path, text))
+    assert raised.value.message.startswith(f"rule 'bad' failed while it ran: {reason}")
+    assert "__" not in raised.value.message and "\n" not in raised.value.message
+    assert raised.value.mend == "guard it with case or greatest, or use try_cast"
     with workspace.lake(read_only=True) as lake:
         assert lake.snapshot_id() == before
         assert lake.value("select count(*) from raw.decisions") == 0
