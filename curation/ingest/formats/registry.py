@@ -15,11 +15,12 @@ from curation.ingest.formats.hh import HH
 from curation.ingest.formats.llama_factory import LLAMA_FACTORY_ALPACA, LLAMA_FACTORY_SHAREGPT
 from curation.ingest.formats.multipref import MULTIPREF
 from curation.ingest.formats.rated_pairs import RATED_PAIRS
+from curation.ingest.formats.winnow import WINNOW
 from curation.ingest.mapping import Mapping, parse_mapping, read_mapping
 from schemas.errors import SourceError
 
 QUERY_FORMATS: tuple[Format, ...] = (
-    LABEL_STUDIO, ARGILLA, MULTIPREF, ARENA, ALPACA_EVAL, ULTRAFEEDBACK, NEMO_RL, NECTAR, DISTILABEL,
+    WINNOW, LABEL_STUDIO, ARGILLA, MULTIPREF, ARENA, ALPACA_EVAL, ULTRAFEEDBACK, NEMO_RL, NECTAR, DISTILABEL,
     LLAMA_FACTORY_SHAREGPT, RATED_PAIRS, LLAMA_FACTORY_ALPACA, HELPSTEER, KTO, HH,
 )  # fmt: skip
 """Formats whose rows are nested, read by a query of their own. They are more specific, so they are tried first."""

@@ -328,6 +328,33 @@ def test_crowd_kit(tmp_path: Path) -> None:
     assert "colour" in asked["messages"]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "rejected"),
+    [
+        (json.dumps(Q), "Red.", "Four."),
+        (Q, [assistant("Red.")], [assistant("Four.")]),
+    ],
+    ids=["winnow", "hf-dataset"],
+)
+def test_winnows_own_export(tmp_path: Path, prompt: Any, chosen: Any, rejected: Any) -> None:
+    row = {"pair_id": "p", "prompt_id": "i", "prompt_group_id": "g", "criterion": "tone", "prompt": prompt,
+           "chosen": chosen, "rejected": rejected, "reference_chosen_logps": None, "weight": 0.5}  # fmt: skip
+    (judgment,) = read(tmp_path, "winnow", [row])
+    assert messages(judgment) == Q
+    assert votes([judgment]) == [("Red.", "a", "Four.")]
+    assert judgment["criterion"] == "tone"
+    assert json.loads(judgment["extra"])["weight"] == 0.5
+
+
+def test_winnows_own_export_of_pairs_without_a_prompt_and_with_a_bad_one(tmp_path: Path) -> None:
+    row = {"pair_id": "p", "prompt_group_id": "g", "criterion": "tone", "chosen": "Red.", "rejected": "Four."}
+    prompts = ["[]", [], None, "", json.dumps([{"role": "who", "content": "x"}])]
+    rows = [row | {"prompt": prompt} for prompt in prompts]
+    judgments, quarantine = read_file(write_lines(tmp_path / "rows.jsonl", rows), format="winnow")
+    assert [(each["source_row"], each["messages"]) for each in judgments] == [(0, "[]"), (1, "[]")]
+    assert [each["reason"] for each in quarantine] == ["missing_prompt", "missing_prompt", "unknown_role"]
+
+
 def test_long_form_keeps_everything(tmp_path: Path) -> None:
     row = {
         "prompt": Q, "response_a": "Red.", "response_b": "Four.", "vote": "both_bad", "annotator_id": "w1",

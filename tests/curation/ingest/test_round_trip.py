@@ -134,6 +134,11 @@ def sharegpt(v: Vote) -> list[Row]:
              "rejected": {"from": "gpt", "value": v.b}}]  # fmt: skip
 
 
+def winnow(v: Vote) -> list[Row]:
+    return [{"pair_id": "p", "prompt_group_id": "g", "criterion": "overall", "prompt": json.dumps(user(v.prompt)),
+             "chosen": v.a, "rejected": v.b}]  # fmt: skip
+
+
 def fgrlhf(v: Vote) -> list[Row]:
     code = {"a": 1, "b": 2, "tie": 0}[v.vote]
     return [{"question": v.prompt, "predictions": [v.a, v.b], "preference": [code]}]
@@ -150,6 +155,7 @@ WRITERS: dict[str, tuple[Callable[[Vote], list[Row]], list[str], bool]] = {
     "trl": (pairs(prompt="prompt", chosen="a", rejected="b"), FIRST, False),
     "openrlhf": (pairs(input="prompt", chosen="a", rejected="b"), FIRST, False),
     "hh": (hh, FIRST, False),
+    "winnow": (winnow, FIRST, False),
     "ultrafeedback-binarized": (binarized, ["a", "tie"], False),
     "ultrafeedback": (ultrafeedback, ANY, False),
     "distilabel": (distilabel, ANY, False),
