@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from curation.export.card import CardFigures
 from warehouse.lake import Lake
 
 NUM_BINS = 40
+
+_ADJUDICATED = """
+    select string_agg(distinct if(is_dropped, 'drop', if(is_flipped, 'flip', 'keep')), ', ' order by 1), count(*)
+    from model.standing_decisions where is_adjudicated
+"""
 
 _MARGINS = """
     select
@@ -56,13 +62,30 @@ def card_figures(lake: Lake, latest: dict[str, Any]) -> CardFigures:
     return CardFigures(
         came_in=list(came_in.items()),
         quarantined=quarantined,
-        rules=stored["rules"],
+        rules=_rules(lake, stored["rules"]),
         totals=stored,
         agreement=agreement,
         noise=noise,
         margins=margins,
         histogram=histogram,
     )
+
+
+def _rules(lake: Lake, counted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each rule did to the decisions that stand, and people in a row of their own.
+
+    A run counts what its rules do before people overrule them; here each pair counts for what decided on it.
+    """
+    applied: Counter[str] = Counter()
+    ruled = "select rules, count(*) from model.standing_decisions where not is_adjudicated group by 1"
+    for rules, num_pairs in lake.con.execute(ruled).fetchall():
+        applied.update(dict.fromkeys(rules, num_pairs))
+    rows = [{**rule, "num_applied": applied[rule["rule"]]} for rule in counted]
+    actions, num_pairs = lake.frame(_ADJUDICATED).row(0)
+    if num_pairs:
+        people = {"rule": "adjudication", "action": actions, "num_matched": num_pairs, "num_applied": num_pairs}
+        rows.append({**people, "num_unknown": 0})
+    return rows
 
 
 def _margins(lake: Lake, reference_id: str | None) -> tuple[list[dict[str, Any]], Any]:

@@ -23,7 +23,8 @@ class CardFigures:
     Attributes:
         came_in: label and count of what came in: judgments, annotators, pairs, quarantined rows.
         quarantined: reason and number of rows.
-        rules: one row a rule: rule, action, num_matched, num_applied, num_unknown.
+        rules: one row a rule: rule, action, num_matched, num_applied, num_unknown; pairs that people decided count
+            under ``num_applied`` of none of them but of a row ``adjudication`` of their own.
         totals: num_pairs, num_dropped, num_flipped, ... and total_weight of the run.
         agreement: rows of Krippendorff's alpha over the whole set: level, alpha, alpha_low, alpha_high, num_units.
         noise: mean_p_wrong (1 - p_consensus_right), mean_p_flip (None until it is known), share_single_vote.

@@ -55,7 +55,7 @@ def decide(
         is_checked: whether values that no loss can use stop it; not when old rules are only looked at again.
 
     Raises:
-        RuleFailure: an expression failed on a value, as ``ln(0.0)`` does; an open transaction is then aborted.
+        RuleRunError: an expression failed on a value, as ``ln(0.0)`` does; an open transaction is then aborted.
         RuleError: a weight is negative or not finite, or a soft label is not a probability.
     """
     try:

@@ -15,7 +15,7 @@ RUN_TIME_ERRORS = (duckdb.DataError, duckdb.InvalidInputException)
 _MEND = "guard it with case or greatest, or use try_cast"
 
 
-class RuleFailure(RuleError):
+class RuleRunError(RuleError):
     """An expression of a rule failed on a value of a pair.
 
     Args:
@@ -28,12 +28,14 @@ class RuleFailure(RuleError):
         self.reason = reason
 
 
-def failure_of(compiled: CompiledRules, error: duckdb.Error) -> RuleFailure:
+def failure_of(compiled: CompiledRules, error: duckdb.Error) -> RuleRunError:
     """What is said of a whole set of rules of which one failed."""
-    return RuleFailure(f"a rule of {compiled.rules.name!r}", _reason(error))
+    return RuleRunError(f"a rule of {compiled.rules.name!r}", _reason(error))
 
 
-def named(con: duckdb.DuckDBPyConnection, compiled: CompiledRules, *, pairs: str, failure: RuleFailure) -> RuleFailure:
+def named(
+    con: duckdb.DuckDBPyConnection, compiled: CompiledRules, *, pairs: str, failure: RuleRunError
+) -> RuleRunError:
     """The failure with the name of its rule: the first that fails when the rules up to it run.
 
     Rules run with those before them, because a flip changes what they see and a weight is only computed where its
@@ -59,7 +61,7 @@ def named(con: duckdb.DuckDBPyConnection, compiled: CompiledRules, *, pairs: str
     numbers = range(1, len(compiled.rules.rule))
     number = bisect_left(numbers, True, key=fails) + 1
     con.execute("drop table if exists failing")
-    return RuleFailure(f"rule {compiled.rules.rule[number - 1].name!r}", reasons.get(number, failure.reason))
+    return RuleRunError(f"rule {compiled.rules.rule[number - 1].name!r}", reasons.get(number, failure.reason))
 
 
 def _reason(error: duckdb.Error) -> str:

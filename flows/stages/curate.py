@@ -14,7 +14,7 @@ import duckdb
 from curation.rules.compile import CompiledRules, compile_rules
 from curation.rules.decide import DECIDED, RuleCount, content_hash, count_rules, decide
 from curation.rules.expressions import quoted
-from curation.rules.failures import RuleFailure, named
+from curation.rules.failures import RuleRunError, named
 from curation.rules.ruleset import RuleSet, load_rules
 from flows.console import progress
 from flows.lineage import Run, finished_run, input_hash
@@ -122,7 +122,7 @@ def failures_named(lake: Lake, compiled: CompiledRules, reference_id: str | None
     """Name the rule where one fails inside the block; transactions are rolled back by then."""
     try:
         yield
-    except RuleFailure as failure:
+    except RuleRunError as failure:
         pairs = pairs_relation(compiled, diagnostics_under(lake.con, reference_id))
         raise named(lake.con, compiled, pairs=pairs, failure=failure) from failure
 

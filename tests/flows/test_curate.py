@@ -116,7 +116,8 @@ def test_a_rule_that_fails_on_a_value_is_named_and_leaves_the_lake_as_it_was(
     with pytest.raises(RuleError) as raised:
         look(workspace, rules=rules_file(tmp_path, text))
     assert raised.value.message.startswith(f"rule 'bad' failed while it ran: {reason}")
-    assert "__" not in raised.value.message and "\n" not in raised.value.message
+    assert "__" not in raised.value.message
+    assert "\n" not in raised.value.message
     assert raised.value.mend == "guard it with case or greatest, or use try_cast"
     with workspace.lake(read_only=True) as lake:
         assert lake.snapshot_id() == before
