@@ -311,6 +311,38 @@ def test_the_default_rules_never_drop_a_split_of_taste(diagnostics_columns: dict
     ]
 
 
+@pytest.mark.parametrize(
+    ("profile", "num_votes_chosen", "is_tied", "is_taste_split", "is_dropped"),
+    [
+        ("minimal", 2, False, None, True),
+        ("minimal", 3, False, None, False),
+        ("minimal", 3, True, None, True),
+        ("dpo-safe", 2, False, None, False),
+        ("dpo-safe", 2, True, None, True),
+        ("dpo-safe", 2, True, True, False),
+        ("annotator-consensus", 2, True, None, True),
+        ("annotator-consensus", 2, True, True, False),
+        ("uncertainty-aware", 2, True, None, False),
+    ],
+)
+def test_even_votes_and_an_even_posterior_are_what_each_profile_says_they_are(
+    profile: str,
+    num_votes_chosen: int,
+    is_tied: bool,
+    is_taste_split: bool | None,
+    is_dropped: bool,
+    diagnostics_columns: dict[str, str],
+) -> None:
+    pair: dict[str, Any] = {"pair_id": "a", "chosen_id": "l", "rejected_id": "r", "num_votes": 5, "p_chosen": 0.6}
+    pair |= {"num_votes_chosen": num_votes_chosen, "num_votes_rejected": 2}
+    pair |= {"is_tied": is_tied, "is_taste_split": is_taste_split}
+    con = duckdb.connect()
+    cells = ", ".join(f"${name}::{kind} as {name}" for name, kind in diagnostics_columns.items())
+    con.execute(f"create table pairs as select {cells}", {name: pair.get(name) for name in diagnostics_columns})
+    decide(con, compile_rules(load_rules(profile), diagnostics_columns), pairs="pairs", adjudicated=NONE)
+    assert con.execute(f"select is_dropped from {DECIDED}").fetchall() == [(is_dropped,)]
+
+
 @pytest.mark.parametrize("name", profiles())
 def test_the_docs_tell_what_the_profile_itself_tells(name: str) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
