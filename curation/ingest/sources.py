@@ -10,6 +10,7 @@ from pathlib import Path
 
 from curation.ingest.containers import SUFFIXES, is_data_file, stem
 from curation.ingest.detection import detected, without_empty
+from curation.ingest.exports import with_splits
 from curation.ingest.fetching import (
     Fetched,
     fetch_dataset,
@@ -34,7 +35,7 @@ class SourceFile:
         origin: what the user named, or the file below it; for messages.
         format: what it holds.
         columns: what a mapping says of this file in particular.
-        split: split of a data set of the Hub, for rows that do not name one.
+        split: split of a data set of the Hub or of an export, for rows that do not name one.
         tables: files that the mapping looks things up in, by the table's name.
     """
 
@@ -203,9 +204,15 @@ def _folder(folder: Path, given: Format | Mapping | None, name: str) -> list[Sou
     )
     if not files:
         raise SourceError(f"{folder} holds no data file", mend=f"give a folder with {', '.join(SUFFIXES)} files")
+    splits = with_splits(files)
     return [
-        SourceFile(each, f"{name}/{(each.relative_to(folder).parent / stem(each)).as_posix()}", given or detected(each))
-        for each in without_empty(files)
+        SourceFile(
+            each,
+            f"{name}/{(each.relative_to(folder).parent / stem(each)).as_posix()}",
+            given or detected(each),
+            split=splits[each],
+        )
+        for each in without_empty(list(splits))
     ]
 
 

@@ -12,11 +12,10 @@ from flows.stages.curate import curate
 from flows.stages.export import export
 from flows.stages.ingest import ingest
 from flows.workspace import Workspace
+from schemas.errors import SourceError
 from tests.generated_lake import fill
 
 pytestmark = pytest.mark.slow
-
-NAMES = [name for name in LAYOUTS if name != "winnow"]
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +55,36 @@ def judged(workspace: Workspace) -> set[tuple[str, str, str]]:
         )
 
 
-@pytest.mark.parametrize("format", NAMES)
-def test_an_export_ingested_again_holds_the_same_pairs(workspace: Workspace, tmp_path: Path, format: str) -> None:
+def counted(workspace: Workspace, table: str, column: str) -> dict[str, int]:
+    """Rows of a table by a column."""
+    with workspace.lake(read_only=True) as lake:
+        return dict(lake.con.execute(f"select {column}, count(*) from {table} group by all").fetchall())
+
+
+@pytest.mark.parametrize("of_folder", [False, True], ids=["files", "folder"])
+@pytest.mark.parametrize("format", LAYOUTS)
+def test_an_export_ingested_again_holds_the_same_pairs(
+    workspace: Workspace, tmp_path: Path, format: str, of_folder: bool
+) -> None:
     export(workspace, target=tmp_path / "set", format=format)
     files = sorted(str(path) for path in (tmp_path / "set").rglob("t*-0*.*"))
     again = Workspace.create(tmp_path / "again")
-    ingest(again, files)
+    ingest(again, [str(tmp_path / "set")] if of_folder else files)
     assert judged(again) == pairs(workspace)
     with again.lake(read_only=True) as lake:
         assert lake.value("select count(*) from raw.quarantine") == 0
+    if of_folder:
+        manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
+        assert counted(again, "raw.judgments", "source_split") == manifest["counts"]
+    if format in ("winnow", "hf-dataset"):
+        assert counted(again, "raw.judgments", "criterion") == counted(workspace, "mart.training_set", "criterion")
+
+
+def test_an_export_that_lacks_a_shard_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    export(workspace, target=tmp_path / "set")
+    (tmp_path / "set" / "test-00000.parquet").unlink()
+    with pytest.raises(SourceError, match=r"test-00000\.parquet is missing, which .*manifest\.json names"):
+        ingest(Workspace.create(tmp_path / "again"), [str(tmp_path / "set")])
 
 
 def test_what_a_format_cannot_hold_is_said_once_and_only_if_the_set_has_it(
