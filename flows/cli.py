@@ -53,15 +53,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _print_error(error: WinnowError, arguments: list[str]) -> None:
-    from rich.text import Text
-
     from flows.console import err
-    from flows.hints import given_workspace, hint
+    from flows.hints import error_line, given_workspace
 
-    line = Text.assemble(("error", "bold red"), f": {error.message}")
-    if error.mend:
-        line.append(f"; {hint(error.mend, given_workspace(arguments))}")
-    err.print(line, soft_wrap=True)
+    err.print(error_line(error, given_workspace(arguments)), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-_TAKES_WORKSPACE = "adjudicate|advise|curate|diagnose|diff|export|ingest|prune|restore|run|runs|score|sql|train"
+from rich.text import Text
+
+from schemas.errors import WinnowError
+
+_TAKES_WORKSPACE = (
+    "adjudicate|advise|annotators|curate|diagnose|diff|export|ingest|pair|prune|restore|run|runs|score|sql|train"
+)
 _COMMAND = re.compile(rf"\bwinnow ({_TAKES_WORKSPACE})\b(?! -w| --workspace)")
 
 
@@ -16,6 +22,14 @@ def hint(text: str, workspace: Path) -> str:
     if workspace == Path():
         return text
     return _COMMAND.sub(lambda found: f"{found.group()} -w {shlex.quote(str(workspace))}", text)
+
+
+def error_line(error: WinnowError, workspace: Path) -> Text:
+    """What is wrong and, behind a semicolon, what to do about it in this workspace."""
+    line = Text.assemble(("error", "bold red"), f": {error.message}")
+    if error.mend:
+        line.append(f"; {hint(error.mend, workspace)}")
+    return line
 
 
 def given_workspace(arguments: Sequence[str]) -> Path:

@@ -15,6 +15,7 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from flows.console import err
+from flows.hints import error_line
 from schemas.errors import QueryError
 from warehouse.query import QuerySession
 
@@ -80,13 +81,19 @@ def lake_columns(session: QuerySession) -> list[tuple[str, str, str]]:
 
 
 def run_prompt(
-    session: QuerySession, show: Callable[[pa.RecordBatchReader], None], *, history: Path, **terminal: Any
+    session: QuerySession,
+    show: Callable[[pa.RecordBatchReader], None],
+    *,
+    workspace: Path,
+    history: Path,
+    **terminal: Any,
 ) -> None:
     """Read statements until end of input; each ends with a semicolon. Errors are said, and the prompt goes on.
 
     Args:
         session: where queries run.
         show: prints a result.
+        workspace: folder as the user named it, for hints.
         history: file that keeps what was typed.
         terminal: ``input`` and ``output`` of prompt_toolkit, for another terminal than the own one.
     """
@@ -114,7 +121,7 @@ def run_prompt(
             with session.batches(text) as reader:
                 show(reader)
         except QueryError as error:
-            err.print(f"[bold red]error[/]: {error.message}" + (f"; {error.mend}" if error.mend else ""))
+            err.print(error_line(error, workspace), soft_wrap=True)
 
 
 def _enter_runs_a_whole_statement() -> KeyBindings:

@@ -39,6 +39,7 @@ def annotators(
     from rich.table import Table
 
     from flows.console import out
+    from flows.hints import hint
     from flows.workspace import Workspace
 
     with Workspace.open(workspace).lake(read_only=True) as lake:
@@ -69,7 +70,7 @@ def annotators(
         )
     out.print(table)
     for line in _LEGEND:
-        out.print(line, markup=False, highlight=False)
+        out.print(hint(line, workspace), markup=False, highlight=False, soft_wrap=True)
 
 
 _FLAGS = ("is_adversarial", "is_careless", "is_position_biased")

@@ -20,7 +20,10 @@ def sql(
     workspace: WorkspaceOption = Path(),
     format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json, parquet or polars.")] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write to.")] = None,
-    run: Annotated[str | None, typer.Option(help="Show the lake as this run left it.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="Show the lake as this run left it: its id, the beginning of one, 'latest' or 'previous'."),
+    ] = None,
     snapshot: Annotated[int | None, typer.Option(help="Show the lake as of this snapshot.")] = None,
     max_rows: Annotated[int, typer.Option(min=1, help="Rows of a table.")] = 50,
     open_: Annotated[
@@ -31,6 +34,7 @@ def sql(
     from flows.query_output import write_result
     from flows.workspace import Workspace
     from schemas.errors import QueryError
+    from warehouse.diff import curation_run
     from warehouse.query import QuerySession
     from warehouse.versions import check_snapshot, snapshot_of_run
 
@@ -42,6 +46,8 @@ def sql(
         raise QueryError("--run and --snapshot exclude each other", mend="give one of them")
     if run is not None or snapshot is not None:
         with opened.lake(read_only=True) as lake:
+            if run in ("latest", "previous"):
+                run = str(curation_run(lake, run)["run_id"])
             snapshot = snapshot_of_run(lake, run) if run is not None else check_snapshot(lake, snapshot or 0)
     settings = opened.settings
     with QuerySession.open(opened.root, settings.lake, settings.query, snapshot_id=snapshot) as session:
@@ -51,6 +57,7 @@ def sql(
             run_prompt(
                 session,
                 lambda reader: write_result(reader, format="table", output=None, max_rows=max_rows),
+                workspace=workspace,
                 history=opened.root / ".sql_history",
             )
             return

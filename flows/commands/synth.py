@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -36,4 +37,5 @@ def synth(
         f" {counts['pairs']:,} pairs in {folder / 'judgments.jsonl'}, the truth in {folder / 'truth'}",
         soft_wrap=True,
     )
-    out.print(f"          next: winnow ingest {folder / 'judgments.jsonl'} --workspace WORKSPACE", soft_wrap=True)
+    file = shlex.quote(str(folder / "judgments.jsonl"))
+    out.print(f"          next: winnow ingest {file} --workspace WORKSPACE", soft_wrap=True)

@@ -19,8 +19,11 @@ def register(app: typer.Typer) -> None:
 
 def init(workspace: Annotated[Path, typer.Argument(help="Folder of the workspace.")]) -> None:
     """Make a workspace: a folder with winnow.toml and an empty lake."""
+    import shlex
+
     from flows.console import out
     from flows.workspace import Workspace
 
     made = Workspace.create(workspace)
-    out.print(f"{made.root} is ready; next: winnow ingest -w {made.root} FILE", soft_wrap=True)
+    line = f"{made.root} is ready; next: winnow ingest -w {shlex.quote(str(made.root))} FILE"
+    out.print(line, soft_wrap=True, markup=False)

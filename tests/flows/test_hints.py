@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from flows.cli import main
+from flows.cli import app, main
 from flows.hints import given_workspace, hint
 from flows.workspace import Workspace
 
@@ -36,3 +38,14 @@ def test_an_error_carries_it(tmp_path: Path, capsys: pytest.CaptureFixture[str])
             main([*command, "-w", str(root)])
         assert stopped.value.code == 2
         assert capsys.readouterr().err.strip() == f"error: nothing is curated yet; winnow curate -w {root}"
+
+
+def test_what_commands_print_can_be_typed(tmp_path: Path) -> None:
+    root = tmp_path / "my set"
+    made = CliRunner().invoke(app, ["init", str(root)])
+    assert made.stdout.strip() == f"{root} is ready; next: winnow ingest -w {shlex.quote(str(root))} FILE"
+    listed = CliRunner().invoke(app, ["annotators", "-w", str(root)])
+    assert f'winnow sql -w {shlex.quote(str(root))} "from mart.annotator_report"' in listed.stdout
+    (line,) = [line for line in listed.stdout.splitlines() if "winnow sql" in line]
+    typed = shlex.split(line.partition("winnow ")[2].partition(" (")[0])
+    assert CliRunner().invoke(app, typed).exit_code == 0

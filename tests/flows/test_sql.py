@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,9 @@ def test_a_run_is_shown_as_it_was(made: tuple[Workspace, str]) -> None:
     count = "select count(*) as n from mart.pair_diagnostics"
     assert json.loads(sql(workspace, count, "--format", "json")) == [{"n": NUM_PAIRS - 30}]
     assert json.loads(sql(workspace, count, "--format", "json", "--run", run)) == [{"n": NUM_PAIRS}]
+    assert json.loads(sql(workspace, count, "--format", "json", "--run", "latest")) == [{"n": NUM_PAIRS}]
+    with pytest.raises(QueryError, match="only one curation run"):
+        sql(workspace, count, "--run", "previous")
     with pytest.raises(QueryError, match="there is no snapshot 9999"):
         sql(workspace, count, "--snapshot", "9999")
     with pytest.raises(QueryError, match="exclude each other"):
@@ -168,9 +172,12 @@ def test_the_prompt_runs_statements_says_errors_and_goes_on(
         create_pipe_input() as keyboard,
     ):
         keyboard.send_text(typed.replace("\n", "\r"))
-        run_prompt(session, show, history=tmp_path / "history", input=keyboard, output=DummyOutput())
+        run_prompt(
+            session, show, workspace=workspace.root, history=tmp_path / "history", input=keyboard, output=DummyOutput()
+        )
     assert results == [[{"x": 2}], [{"x": 3}]]
     said = capsys.readouterr().err
     assert "nope" in said
     assert "DELETE is not allowed" in said
+    assert f"winnow sql -w {shlex.quote(str(workspace.root))} " in said
     assert "select 3 as x;" in (tmp_path / "history").read_text()
