@@ -29,6 +29,12 @@ def mapping_query(mapping: Mapping, file_columns: Columns | None = None) -> str:
     )
 
 
+def paths_of(value: Value) -> list[str]:
+    """Every path that a value reads."""
+    read = [value.path] if value.path else _BRACES.findall(value.template or "")
+    return [*read, *value.same_as]
+
+
 def table_name(name: str) -> str:
     """Relation of a table that is looked up: columns ``key`` and ``value``, the row as JSON."""
     return f"looked_up_{name}"
@@ -85,7 +91,7 @@ def _expression(mapping: Mapping, column: str, value: Value) -> str:
         keys |= {literal(key): meaning for key, meaning in value.values.items()}
         cases = " ".join(f"when {key} then {literal(meaning)}" for key, meaning in keys.items())
         written = f"case {written} {cases} else {written} end"
-    if value.default is not None:
+    if value.default is not None and (value.default or column in _JSON_COLUMNS):
         written = f"coalesce({written}, {literal(value.default)})"
     return f"to_json({written})" if column in _JSON_COLUMNS else written
 
@@ -117,7 +123,6 @@ def _used_columns(mapping: Mapping, groups: list[dict[str, Value]]) -> set[str]:
     """Top-level columns of the row that the mapping reads; the others are kept as ``extra``."""
     paths = [table.on for table in mapping.tables.values()]
     for value in (value for group in groups for value in group.values()):
-        paths += [value.path] if value.path else _BRACES.findall(value.template or "")
-        paths += value.same_as
+        paths += paths_of(value)
     firsts = [parse_path(path) for path in paths]
     return {str(parts[0]) for parts in firsts if not (parts[0] in mapping.tables and len(parts) > 1)}

@@ -21,6 +21,7 @@ from curation.ingest.fetching import (
 from curation.ingest.formats.format import Format
 from curation.ingest.formats.registry import format_of, mappings
 from curation.ingest.mapping import Columns, Mapping, Value
+from curation.ingest.misspelled import check_paths
 from curation.ingest.remote import Copied, fetch_url, is_url
 from schemas.errors import SourceError
 
@@ -78,6 +79,7 @@ def find_sources(
     Raises:
         SourceError: a file is missing or cannot be read, its format is unknown, or two files have one name. That one
             file is named twice is no mistake.
+        ConfigError: a path of the user's own mapping file, or of ``columns``, leads to nothing.
     """
     given = None if format_name is None else format_of(format_name)
     if columns:
@@ -89,6 +91,9 @@ def find_sources(
         for number, source in enumerate(sources)
         for each in _files_of(source, given, source_name, fetch_folder / f"source-{number}", copied)
     ]
+    is_own = format_name is not None and format_name.endswith(".toml")
+    if isinstance(given, Mapping) and (is_own or columns):
+        check_paths(found, given, options=frozenset(columns or ()), is_own=is_own)
     names: dict[str, SourceFile] = {}
     for each in found:
         other = names.setdefault(each.source, each)

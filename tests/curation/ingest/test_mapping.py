@@ -10,6 +10,7 @@ import pytest
 
 from curation.ingest.formats.registry import format_names
 from curation.ingest.paths import json_path, parse_path
+from curation.ingest.sources import find_sources
 from schemas.errors import ConfigError, SourceError
 from schemas.quarantine import Reason
 from tests.curation.ingest.reading import read_file, write_lines
@@ -144,6 +145,50 @@ def test_a_folder_without_a_needed_file_is_refused(tmp_path: Path) -> None:
 def test_a_mistake_in_a_mapping_file_names_the_key(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         read(tmp_path, text, [{"q": "Q"}])
+
+
+PLAIN = "columns = { prompt = 'q', response_a = 'a', response_b = 'b', vote = 'v', %s }"
+ROW = {"q": "Q", "a": "x", "b": "y", "v": "a", "who": "w1"}
+
+
+@pytest.mark.parametrize(
+    ("column", "mend"),
+    [
+        ("annotator_id = 'whoo'", "did you mean 'who'"),
+        ("annotator_id = 'whoo.name[0]'", "did you mean 'who'"),
+        ("annotator_id = { template = 'w-{whoo}' }", "did you mean 'who'"),
+        ("annotator_id = 'zzz'", "use one of q, a, b, v, who"),
+    ],
+)
+def test_a_path_that_leads_to_nothing_is_refused(tmp_path: Path, column: str, mend: str) -> None:
+    with pytest.raises(ConfigError, match=r"mapping mine: annotator_id reads '(whoo|zzz)', which none of") as caught:
+        read(tmp_path, PLAIN % column, [ROW, ROW])
+    assert mend in str(caught.value.mend)
+
+
+def test_a_misspelled_path_of_an_option_is_refused(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", [{"prompt": "Q", "response_a": "x", "response_b": "y", "vote": "a"}])
+    with pytest.raises(ConfigError, match=r"--column annotator_id reads 'votte', which .*did you mean 'vote'"):
+        find_sources([str(path)], fetch_folder=tmp_path, columns={"annotator_id": "votte"})
+    (source,) = find_sources([str(path)], fetch_folder=tmp_path, columns={"annotator_id": "vote"})
+    assert source.format.name == "long"  # whose other optional columns the file need not have
+
+
+@pytest.mark.parametrize("column", ["strength", "annotated_at", "annotator_id"])
+def test_a_column_that_may_be_missing_is_empty_by_its_default(tmp_path: Path, column: str) -> None:
+    judgments, quarantine = read(tmp_path, PLAIN % f"{column} = {{ path = 'sure', default = '' }}", [ROW])
+    assert quarantine == []
+    assert judgments[0][column] is None
+
+
+def test_a_column_that_is_there_but_empty_or_in_few_files_is_no_mistake(tmp_path: Path) -> None:
+    text = mapping(tmp_path, PLAIN % "annotator_id = 'who'")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "one.csv").write_text("q,a,b,v,who\nQ,x,y,a,\n")
+    write_lines(tmp_path / "set" / "two.jsonl", [{name: ROW[name] for name in "qabv"}])
+    judgments, quarantine = read_file(tmp_path / "set", format=text)
+    assert quarantine == []
+    assert [each["annotator_id"] for each in judgments] == [None, None]
 
 
 @pytest.mark.parametrize(
