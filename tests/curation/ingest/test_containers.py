@@ -278,3 +278,26 @@ def test_a_truncated_zstd_file(tmp_path: Path) -> None:
 
 def test_a_json_file_of_one_object_a_line_is_lines(tmp_path: Path) -> None:
     assert container_of(write_lines(tmp_path / "rows.json", ROWS)) == "lines"
+
+
+def test_of_an_export_only_the_shards_are_read_and_a_manifest_of_others_is_data(tmp_path: Path) -> None:
+    export, other = tmp_path / "sets" / "export", tmp_path / "sets" / "other"
+    for folder in (export, other):
+        folder.mkdir(parents=True)
+        write_lines(folder / "train-00000.jsonl", ROWS)
+        write_lines(folder / "manifest.json", ROWS)
+    write_lines(export / "dataset_info.json", [{"winnow_train": {"file_name": "train"}}])
+    files = [{"path": "train-00000.jsonl", "split": "train"}, {"path": "dataset_info.json", "split": None}]
+    manifest = {"format": "winnow-export/llama-factory", "version": 1, "files": files}
+    (export / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    found = find_sources([str(tmp_path / "sets")], fetch_folder=tmp_path)
+    assert [(each.source, each.split) for each in found] == [
+        ("sets/export/train-00000", "train"), ("sets/other/manifest", None), ("sets/other/train-00000", None),
+    ]  # fmt: skip
+
+
+def test_an_export_without_pairs_is_refused(tmp_path: Path) -> None:
+    manifest = {"format": "winnow-export", "version": 1, "files": [{"path": "README.md", "split": None}]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SourceError, match="has no pairs"):
+        find_sources([str(tmp_path)], fetch_folder=tmp_path)
