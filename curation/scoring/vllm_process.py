@@ -7,6 +7,7 @@ import gc
 import io
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -72,6 +73,7 @@ def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) ->
     if torch.distributed.is_initialized():
         raise EngineError("a vLLM engine runs in this process already", mend="close it first")
     prepare_environment()
+    _let_llvmlite_be_looked_at()
     with quiet():
         from vllm import LLM
 
@@ -99,6 +101,17 @@ def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) ->
             raise EngineError(
                 f"vLLM cannot load {policy.model}: {first_line(error)}", mend="try --engine transformers"
             ) from error
+
+
+def _let_llvmlite_be_looked_at() -> None:
+    """Give llvmlite's library object an empty ``__dict__`` where numba has loaded it.
+
+    On a CPU vLLM looks for its kernels through ``vars`` of everything in every loaded module, and this object answers
+    any name with a function of its library, ``__dict__`` too (vLLM 0.32, llvmlite 0.47).
+    """
+    ffi = sys.modules.get("llvmlite.binding.ffi")
+    if ffi is not None:
+        ffi.lib._fntab.setdefault("__dict__", {})
 
 
 def _gpu_options(settings: ScoringSettings) -> dict[str, Any]:
