@@ -125,8 +125,8 @@ def test_the_alarm_ends_a_run_whose_loss_falls_for_the_wrong_reason(
     """Soft labels of 0 teach the policy to prefer every rejected response: the loss falls, and so does accuracy."""
     export = write(tmp_path, "e", [{**row, "soft_label": 0.0} for row in hh_rows[:8]], tiny_en, tokenizer)
     lines: list[str] = []
-    options = {"objective": "cdpo", "batch_size": 8, "epochs": 20, "learning_rate": 3e-4, "warnings": lines}
-    result = train_quietly(export, tmp_path / "out", alarm={"window": 3, "stop": True}, **options)
+    options = {"objective": "cdpo", "batch_size": 8, "epochs": 20, "learning_rate": 1.2e-4, "warnings": lines}
+    result = train_quietly(export, tmp_path / "out", alarm={"window": 4, "stop": True}, **options)
     assert result.counts["steps"] < 20
     assert result.alarms[-1][0] == result.counts["steps"]
     assert "while absolute accuracy fell by" in result.alarms[-1][1]
