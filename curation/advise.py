@@ -68,7 +68,8 @@ def advise(found: Diagnostics) -> Advice:
     :data:`MIN_BETA` is that safe, CPO at 0.1 is advised, whose target margin does not rest on the assumption. Without
     scores only the votes can be judged.
     """
-    reasons = [f"{found.num_degenerate:,} of {found.num_pairs:,} pairs are degenerate; every profile drops them."]
+    kinds = "identical, empty, tied or too long to score"
+    reasons = [f"{found.num_degenerate:,} of {found.num_pairs:,} pairs are degenerate ({kinds})."]
     if found.num_scored == 0:
         reasons.append("Nothing is scored yet, so no beta can be called safe: winnow score, then ask again.")
         if _has_split_votes(found):
