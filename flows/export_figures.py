@@ -12,7 +12,9 @@ from warehouse.lake import Lake
 NUM_BINS = 40
 
 _ADJUDICATED = """
-    select string_agg(distinct if(is_dropped, 'drop', if(is_flipped, 'flip', 'keep')), ', ' order by 1), count(*)
+    select
+        array_to_string(list_sort(list(distinct if(is_dropped, 'drop', if(is_flipped, 'flip', 'keep')))), ', '),
+        count(*)
     from model.standing_decisions where is_adjudicated
 """
 
