@@ -5,13 +5,18 @@ A unit is a pair; units with fewer than two votes carry no information on agreem
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation.annotators.votes import NUM_VOTES, TIE, Votes, encode
+from curation.annotators.voices import one_vote_each
+from curation.annotators.votes import NUM_VOTES, Votes, encode
 
 Array = NDArray[np.float64]
+Ints = NDArray[np.integer]
+Merge = Callable[[Ints, Ints, Ints], tuple[Ints, Ints]]
 
 
 def krippendorff_alpha(counts: NDArray[np.integer] | Array, *, weights: Array | None = None, level: str) -> Array:
@@ -55,7 +60,13 @@ def _distance(margin: Array, level: str) -> Array:
 
 
 def unit_patterns(
-    pair: NDArray[np.integer], value: NDArray[np.integer], num_values: int, *, name: str, labels: pl.Series
+    pair: NDArray[np.integer],
+    value: NDArray[np.integer],
+    num_values: int,
+    *,
+    name: str,
+    labels: pl.Series,
+    merge: Merge | None = None,
 ) -> pl.DataFrame:
     """How many units of each value of a slice have the same vote counts.
 
@@ -65,6 +76,8 @@ def unit_patterns(
         num_values: V, how many codes there are.
         name: name of the slice.
         labels: which value of the slice each vote belongs to, shape (N,); votes without one are left out.
+        merge: makes one voice of the votes of one annotator in a unit, where somebody voted several times on a pair:
+            (unit, which votes, their values) to unit and value.
 
     Returns:
         ``slice``, ``slice_value``, ``counts`` (list of V), ``num_same``.
@@ -72,7 +85,10 @@ def unit_patterns(
     is_labelled = labels.is_not_null().to_numpy()
     names, label = encode(labels.drop_nulls())
     unit = pair[is_labelled].astype(np.int64) * len(names) + label
-    votes = pl.DataFrame({"unit": unit, "value": value[is_labelled].astype(np.int32)})
+    kept = value[is_labelled]
+    if merge is not None:
+        unit, kept = merge(unit, np.flatnonzero(is_labelled), kept)
+    votes = pl.DataFrame({"unit": unit, "value": kept.astype(np.int32)})
     counts = [(pl.col("value") == code).sum().alias(f"n{code}") for code in range(num_values)]
     columns = [f"n{code}" for code in range(num_values)]
     units = votes.group_by("unit").agg(counts)
@@ -158,12 +174,14 @@ def _interval(
 def shared_votes(votes: Votes) -> pl.DataFrame:
     """What every two annotators said of the pairs that both judged.
 
-    An annotator who voted several times on a pair counts once, with that vote where all are the same, else as a tie.
+    An annotator who voted several times on a pair counts once, with the side that has more than half of their votes,
+    else as a tie.
 
     Returns:
         ``annotator_1`` and ``annotator_2`` (the lower id first), ``vote_1``, ``vote_2`` (canonical codes), ``num``.
     """
-    pair, annotator, vote = _one_vote_each(votes)
+    voices = one_vote_each(votes, is_unnamed_one=True)
+    pair, annotator, vote = voices.pair, voices.annotator, voices.vote.astype(np.int64)
     kinds = NUM_VOTES * NUM_VOTES
     parts = [pl.DataFrame(schema={"key": pl.Int64, "num": pl.UInt32})]
     distance = 1
@@ -187,15 +205,6 @@ def shared_votes(votes: Votes) -> pl.DataFrame:
             "num": counts["num"],
         }
     )
-
-
-def _one_vote_each(votes: Votes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-    is_new = np.ones(votes.num_votes, dtype=bool)
-    is_new[1:] = (votes.pair[1:] != votes.pair[:-1]) | (votes.annotator[1:] != votes.annotator[:-1])
-    start = np.flatnonzero(is_new)
-    low, high = np.minimum.reduceat(votes.vote, start), np.maximum.reduceat(votes.vote, start)
-    vote = np.where(low == high, low, TIE).astype(np.int64)
-    return votes.pair[start], votes.annotator[start], vote
 
 
 def annotator_pairs(shared: pl.DataFrame) -> pl.DataFrame:

@@ -142,7 +142,7 @@ def diagnose_criterion(
     judgments = judgments.drop("pair_id", "prompt_id", "response_a_id", "response_b_id", "vote")
     sources, source = encode(judgments["source"])
     model = fit(votes, settings.annotators)
-    taste = taste_splits(model)
+    taste = taste_splits(model, settings.annotators)
     pairs = pair_estimates(model).with_columns(
         prompt_id=prompts,
         criterion=pl.lit(criterion),

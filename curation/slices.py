@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from curation.agreement import unit_patterns
+from curation.agreement import Ints, Merge, unit_patterns
+from curation.annotators.voices import one_value_each
 from curation.annotators.votes import NUM_VOTES, TIE, Votes
 
 
@@ -36,8 +36,13 @@ def slice_labels(criterion: str, judgments: pl.DataFrame, votes: Votes) -> dict[
 
 
 def nominal_patterns(votes: Votes, labels: Mapping[str, pl.Series]) -> pl.DataFrame:
-    """Vote counts of the units of every slice, for :func:`curation.agreement.alpha_by_slice`."""
-    return _patterns(votes.pair, votes.vote, NUM_VOTES, labels)
+    """Vote counts of the units of every slice, for :func:`curation.agreement.alpha_by_slice`.
+
+    A named annotator is one voice of a unit, however often they voted on its pair. Counts are in the order high, tie,
+    low, as in :func:`ordinal_patterns`.
+    """
+    value = np.array([2, 0, 1])[votes.vote]
+    return _patterns(votes.pair, value, NUM_VOTES, labels, _merge(votes, np.arange(votes.num_votes), middle=1))
 
 
 def ordinal_patterns(judgments: pl.DataFrame, votes: Votes, labels: Mapping[str, pl.Series]) -> pl.DataFrame | None:
@@ -55,21 +60,29 @@ def ordinal_patterns(judgments: pl.DataFrame, votes: Votes, labels: Mapping[str,
     most = int(rank.max())
     value = np.array([1, -1, 0])[votes.vote] * rank + most
     kept = {name: values.filter(pl.Series(keep)) for name, values in labels.items()}
-    return _patterns(votes.pair[keep], value[keep], 2 * most + 1, kept)
+    merge = _merge(votes, np.flatnonzero(keep), middle=most)
+    return _patterns(votes.pair[keep], value[keep], 2 * most + 1, kept, merge)
+
+
+def _merge(votes: Votes, rows: Ints, *, middle: int) -> Merge | None:
+    """Makes one voice of an annotator's votes on a pair; None where nobody has several. ``rows``: votes in use."""
+    if len(votes.weight) == 0:
+        return None
+    return lambda unit, chosen, value: one_value_each(unit, votes, rows[chosen], value, middle)
 
 
 def _patterns(
-    pair: NDArray[np.integer], value: NDArray[np.integer], num_values: int, labels: Mapping[str, pl.Series]
+    pair: Ints, value: Ints, num_values: int, labels: Mapping[str, pl.Series], merge: Merge | None
 ) -> pl.DataFrame:
     """Vote counts of every slice; slices that have one and the same value for all votes are counted once."""
     every = pl.repeat("", len(pair), eager=True)
-    whole = unit_patterns(pair, value, num_values, name="all", labels=every)
+    whole = unit_patterns(pair, value, num_values, name="all", labels=every, merge=merge)
     found = []
     for name, values in labels.items():
         if values.null_count() == 0 and (values == values.first()).all():
             found.append(whole.with_columns(slice=pl.lit(name), slice_value=pl.lit(values.first())))
         else:
-            found.append(unit_patterns(pair, value, num_values, name=name, labels=values))
+            found.append(unit_patterns(pair, value, num_values, name=name, labels=values, merge=merge))
     return pl.concat(found)
 
 

@@ -45,7 +45,7 @@ class Classifier:
         self.ballots, self.grid, self.graph = ballots, grid, graph
         self.table = vote_probabilities(parameters, grid).reshape(-1, grid.size)
         own_prior = np.exp(tilted(np.log(class_prior)[None, :], graph.difference(reward), grid))
-        self._pairs = (ballots.starts, ballots.cell, self.table, class_prior, graph.pair, own_prior)
+        self._pairs = (ballots.starts, ballots.cell, ballots.weight, self.table, class_prior, graph.pair, own_prior)
 
     def expect(self) -> Expectation:
         """Posteriors of all pairs, added up."""

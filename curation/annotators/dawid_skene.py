@@ -99,6 +99,7 @@ def _expect(ballots: Ballots, table: Array, prior: Array) -> tuple[Array, Array,
             last,
             ballots.starts,
             ballots.cell,
+            ballots.weight,
             table,
             prior,
             *own,
@@ -122,7 +123,7 @@ def _posterior(ballots: Ballots, table: Array, prior: Array) -> Array:
     """Posterior of every task, shape (tasks, K)."""
     size = len(prior)
     result = np.empty((ballots.num_pairs, size))
-    votes = ballots.starts, ballots.cell, table, prior, _NO_PAIR, np.empty((0, size))
+    votes = ballots.starts, ballots.cell, ballots.weight, table, prior, _NO_PAIR, np.empty((0, size))
     list(ballots.map(lambda first, last: kernels.summarise(first, last, *votes, np.eye(size), result)))
     return result
 

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 T = TypeVar("T")
 
+ALL_ONE = np.empty(0, dtype=np.float32)
+"""Weights of votes that all weigh 1."""
+
 _CHUNK_VOTES = 250_000
 _MOST_CHUNKS = 8
 
@@ -29,18 +32,28 @@ class Ballots:
         starts: where each pair's votes begin, shape (P + 1,).
         cell: row of each vote in a table of probabilities, shape (N,).
         num_cells: C, rows of that table.
+        weight: of each vote in the likelihood, shape (N,); shape (0,) where all are 1.
     """
 
     starts: NDArray[np.int64]
     cell: NDArray[np.int32]
     num_cells: int
+    weight: NDArray[np.float32]
 
     @classmethod
-    def of(cls, pair: NDArray[np.integer], cell: NDArray[np.int32], *, num_pairs: int, num_cells: int) -> Ballots:
+    def of(
+        cls,
+        pair: NDArray[np.integer],
+        cell: NDArray[np.int32],
+        *,
+        num_pairs: int,
+        num_cells: int,
+        weight: NDArray[np.float32] = ALL_ONE,
+    ) -> Ballots:
         """Ballots of votes whose ``pair`` ascends."""
         starts = np.zeros(num_pairs + 1, dtype=np.int64)
         np.cumsum(np.bincount(pair, minlength=num_pairs), out=starts[1:])
-        return cls(starts, cell, num_cells)
+        return cls(starts, cell, num_cells, weight)
 
     @property
     def num_pairs(self) -> int:

@@ -10,6 +10,7 @@ from scipy import stats
 from curation.annotators.confusion import BETA, THETA, vote_probabilities
 from curation.annotators.em import Array
 from curation.annotators.model import AnnotatorModel, population_votes
+from curation.annotators.voices import one_vote_each
 from curation.annotators.votes import HIGH, LOW, TIE, UNKNOWN, Votes
 from curation.significance import benjamini_hochberg, binomial_p_values
 
@@ -31,7 +32,7 @@ def pair_estimates(model: AnnotatorModel) -> pl.DataFrame:
     is_tied = np.abs(p_low - 0.5) < EVEN
     low_is_chosen = (p_low > 0.5) | is_tied
     num_low, num_high, num_ties = votes.tally.T
-    q_value = _vote_q_values(votes.tally)
+    q_value = _vote_q_values(one_vote_each(votes).tally)
     ids = pl.DataFrame({"pair_id": votes.pair_ids, "low": votes.low_ids, "high": votes.high_ids})
     frame = ids.with_columns(is_low=pl.Series(low_is_chosen)).select(
         "pair_id",
@@ -61,7 +62,7 @@ def annotator_estimates(model: AnnotatorModel) -> pl.DataFrame:
     shares = model.class_share
     has_order = np.bincount(votes.annotator[votes.order != UNKNOWN], minlength=votes.num_annotators) > 0
     position_p = np.where(has_order, 2.0 * stats.norm.sf(np.abs(beta) / beta_error), np.nan)
-    agree, tested, rest = agreement_with_others(votes)
+    agree, tested, rest = agreement_with_others(one_vote_each(votes))
     agreement_q = benjamini_hochberg(np.where(tested > 0, binomial_p_values(agree, tested, rest), np.nan))
     high = _reliability(theta + _Z95 * theta_error, shares, model)
     return pl.DataFrame(
@@ -95,13 +96,11 @@ def agreement_with_others(votes: Votes) -> tuple[NDArray[np.int64], NDArray[np.i
 
     Returns:
         Votes that agree, and votes that could (neither a tie nor without a majority of others), each shape (A,); and
-        the share that all other annotators reach, shape (A,).
+        the share that all other annotators reach, shape (A,). Give it one vote of each annotator on each pair.
     """
     sign = np.array([1, -1, 0], dtype=np.int64)[votes.vote]
     pair = votes.pair.astype(np.int64)
-    is_new = np.ones(len(pair), dtype=bool)
-    is_new[1:] = (pair[1:] != pair[:-1]) | (votes.annotator[1:] != votes.annotator[:-1])
-    group = np.cumsum(is_new) - 1
+    group = np.cumsum(votes.is_first) - 1
     own = np.bincount(group, sign).astype(np.int64)[group]
     total = np.bincount(pair, sign, minlength=votes.num_pairs).astype(np.int64)
     others = total[pair] - own

@@ -3,7 +3,8 @@
 A pair's posterior over K classes is the product of its prior and of one row of probabilities a vote; it is scaled back
 before it can underflow, so no logarithm and no exponential is taken a class. All kernels read votes that are sorted by
 pair: ``starts`` of shape (P + 1,) says where each pair's votes begin in ``cell``, and a cell is a row of the table of
-probabilities, shape (C, K). They work on the pairs ``first`` to ``last`` and release the interpreter lock.
+probabilities, shape (C, K), which counts to the power of the vote's ``weight``, shape (N,), or (0,) where all are 1.
+They work on the pairs ``first`` to ``last`` and release the interpreter lock.
 
 Where pairs have priors of their own, ``own_pair`` (shape (E,), ascending) names them and ``own_prior`` holds them.
 """
@@ -23,15 +24,16 @@ _LARGE = 1e100
 
 
 @compiled
-def _multiply(joint, starts, cell, probability, pair):  # type: ignore[no-untyped-def]
+def _multiply(joint, starts, cell, weight, probability, pair):  # type: ignore[no-untyped-def]
     """Multiply ``joint`` by the rows of the pair's votes; returns the logarithm of the scale that was taken out."""
     log_scale = 0.0
     size = joint.shape[0]
     for vote in range(starts[pair], starts[pair + 1]):
         row = cell[vote]
+        part = weight[vote] if weight.shape[0] > 0 else 1.0
         top = 0.0
         for k in range(size):
-            joint[k] *= probability[row, k]
+            joint[k] *= probability[row, k] if part == 1.0 else probability[row, k] ** part
             top = max(top, joint[k])
         if top < _SMALL:
             for k in range(size):
@@ -54,7 +56,22 @@ def _normalise(joint):  # type: ignore[no-untyped-def]
 
 @compiled
 def expect(  # type: ignore[no-untyped-def]
-    first, last, starts, cell, probability, prior, own_pair, own_prior, mirror, step, counts, classes, mean, square, own
+    first,
+    last,
+    starts,
+    cell,
+    weight,
+    probability,
+    prior,
+    own_pair,
+    own_prior,
+    mirror,
+    step,
+    counts,
+    classes,
+    mean,
+    square,
+    own,
 ):
     """One E-step; returns the log-likelihood, nats.
 
@@ -71,12 +88,13 @@ def expect(  # type: ignore[no-untyped-def]
         is_own = number < own_pair.shape[0] and own_pair[number] == pair
         for k in range(size):
             joint[k] = own_prior[number, k] if is_own else prior[k]
-        log_likelihood += _multiply(joint, starts, cell, probability, pair)
+        log_likelihood += _multiply(joint, starts, cell, weight, probability, pair)
         log_likelihood += _normalise(joint)
         for vote in range(starts[pair], starts[pair + 1]):
             row = cell[vote]
+            part = weight[vote] if weight.shape[0] > 0 else 1.0
             for k in range(size):
-                counts[row, k] += joint[k]
+                counts[row, k] += part * joint[k]
         for k in range(size):
             classes[k] += joint[k]
         if is_own:
@@ -96,7 +114,7 @@ def expect(  # type: ignore[no-untyped-def]
 
 @compiled
 def summarise(  # type: ignore[no-untyped-def]
-    first, last, starts, cell, probability, prior, own_pair, own_prior, weights, result
+    first, last, starts, cell, weight, probability, prior, own_pair, own_prior, weights, result
 ):
     """Write the posterior of each pair times ``weights`` (K, M) to ``result`` (P, M)."""
     size = prior.shape[0]
@@ -108,7 +126,7 @@ def summarise(  # type: ignore[no-untyped-def]
             joint[k] = own_prior[number, k] if is_own else prior[k]
         if is_own:
             number += 1
-        _multiply(joint, starts, cell, probability, pair)
+        _multiply(joint, starts, cell, weight, probability, pair)
         _normalise(joint)
         for m in range(weights.shape[1]):
             total = 0.0
@@ -119,12 +137,12 @@ def summarise(  # type: ignore[no-untyped-def]
 
 @compiled
 def square_scores(  # type: ignore[no-untyped-def]
-    first, last, starts, cell, probability, prior, own_pair, own_prior, scores, cells_each, result
+    first, last, starts, cell, weight, probability, prior, own_pair, own_prior, scores, cells_each, result
 ):
     """Add the products of the votes' mean scores to the upper halves of ``result`` (A, 3, 3).
 
-    ``scores`` of shape (C, 3, K) holds the score of each cell, class and parameter; a vote's mean score is over its
-    pair's posterior; an annotator has ``cells_each`` cells.
+    A vote's products count by its weight. ``scores`` of shape (C, 3, K) holds the score of each cell, class and
+    parameter; a vote's mean score is over its pair's posterior; an annotator has ``cells_each`` cells.
     """
     size = prior.shape[0]
     joint = np.empty(size)
@@ -135,51 +153,54 @@ def square_scores(  # type: ignore[no-untyped-def]
             joint[k] = own_prior[number, k] if is_own else prior[k]
         if is_own:
             number += 1
-        _multiply(joint, starts, cell, probability, pair)
+        _multiply(joint, starts, cell, weight, probability, pair)
         _normalise(joint)
         for vote in range(starts[pair], starts[pair + 1]):
             row = cell[vote]
+            part = weight[vote] if weight.shape[0] > 0 else 1.0
             theta, beta, tau = 0.0, 0.0, 0.0
             for k in range(size):
                 theta += joint[k] * scores[row, 0, k]
                 beta += joint[k] * scores[row, 1, k]
                 tau += joint[k] * scores[row, 2, k]
             owner = row // cells_each
-            result[owner, 0, 0] += theta * theta
-            result[owner, 0, 1] += theta * beta
-            result[owner, 0, 2] += theta * tau
-            result[owner, 1, 1] += beta * beta
-            result[owner, 1, 2] += beta * tau
-            result[owner, 2, 2] += tau * tau
+            result[owner, 0, 0] += part * theta * theta
+            result[owner, 0, 1] += part * theta * beta
+            result[owner, 0, 2] += part * theta * tau
+            result[owner, 1, 1] += part * beta * beta
+            result[owner, 1, 2] += part * beta * tau
+            result[owner, 2, 2] += part * tau * tau
 
 
 @compiled
 def _two_views(  # type: ignore[no-untyped-def]
-    pair, starts, cell, probability, in_second, cells_each, prior, mirror, share, first_view, second_view
+    pair, starts, cell, weight, log_table, in_second, cells_each, log_prior, mirror, share, first_view, second_view
 ):
     """Class of a pair as each group of annotators sees it; returns the probability that the groups oppose.
 
-    The second group sees the mirror image of what the first one sees on a ``share`` of the pairs.
+    The second group sees the mirror image of what the first one sees on a ``share`` of the pairs. In logarithms, for
+    the classes that two groups favor can lie further apart than a number is small.
     """
-    size = prior.shape[0]
+    size = log_prior.shape[0]
     for k in range(size):
-        first_view[k] = 1.0
-        second_view[k] = 1.0
+        first_view[k] = 0.0
+        second_view[k] = 0.0
     for vote in range(starts[pair], starts[pair + 1]):
         row = cell[vote]
         view = second_view if in_second[row // cells_each] else first_view
-        top = 0.0
+        part = weight[vote] if weight.shape[0] > 0 else 1.0
         for k in range(size):
-            view[k] *= probability[row, k]
-            top = max(top, view[k])
-        if top < _SMALL:
-            for k in range(size):
-                view[k] *= _LARGE
+            view[k] += part * log_table[row, k]
     same, opposed = np.empty(size), np.empty(size)
+    top = -np.inf
+    for k in range(size):
+        same[k] = first_view[k] + second_view[k] + log_prior[k] + math.log1p(-share)
+        # one group has no opposed pairs, and the logarithm of that is not asked for
+        opposed[k] = first_view[k] + second_view[mirror[k]] + log_prior[k] + math.log(share) if share > 0 else -np.inf
+        top = max(top, same[k], opposed[k])
     total, split = 0.0, 0.0
     for k in range(size):
-        same[k] = first_view[k] * second_view[k] * prior[k] * (1.0 - share)
-        opposed[k] = first_view[k] * second_view[mirror[k]] * prior[k] * share
+        same[k], opposed[k] = math.exp(same[k] - top), math.exp(opposed[k] - top)
         total += same[k] + opposed[k]
         split += opposed[k]
     for k in range(size):
@@ -190,49 +211,85 @@ def _two_views(  # type: ignore[no-untyped-def]
 
 @compiled
 def expect_two(  # type: ignore[no-untyped-def]
-    first, last, starts, cell, probability, in_second, cells_each, prior, mirror, share, in_first_view, in_second_view
+    first, last, starts, cell, weight, log_table, in_second, cells_each, log_prior, mirror, share, in_first, in_other
 ):
     """One E-step of two groups: adds expected votes as each group sees them, (C, K); returns expected opposed pairs."""
-    size = prior.shape[0]
+    size = log_prior.shape[0]
     first_view, second_view = np.empty(size), np.empty(size)
     num_opposed = 0.0
     for pair in range(first, last):
         num_opposed += _two_views(
-            pair, starts, cell, probability, in_second, cells_each, prior, mirror, share, first_view, second_view
+            pair,
+            starts,
+            cell,
+            weight,
+            log_table,
+            in_second,
+            cells_each,
+            log_prior,
+            mirror,
+            share,
+            first_view,
+            second_view,
         )
         for vote in range(starts[pair], starts[pair + 1]):
             row = cell[vote]
+            part = weight[vote] if weight.shape[0] > 0 else 1.0
             for k in range(size):
-                in_first_view[row, k] += first_view[k]
-                in_second_view[row, k] += second_view[k]
+                in_first[row, k] += part * first_view[k]
+                in_other[row, k] += part * second_view[k]
     return num_opposed
 
 
 @compiled
 def judge_two(  # type: ignore[no-untyped-def]
-    first, last, starts, cell, probability, in_second, cells_each, prior, mirror, share, unseen, log_unseen, opposed
+    first,
+    last,
+    starts,
+    cell,
+    weight,
+    log_table,
+    in_second,
+    cells_each,
+    log_prior,
+    mirror,
+    share,
+    unseen,
+    log_p,
+    opposed,
 ):
     """Write the probability that the groups oppose on each pair, and log P of one more vote of it, both (P,).
 
     ``unseen`` of shape (P,) is that vote's cell.
     """
-    size = prior.shape[0]
+    size = log_prior.shape[0]
     first_view, second_view = np.empty(size), np.empty(size)
     for pair in range(first, last):
         opposed[pair] = _two_views(
-            pair, starts, cell, probability, in_second, cells_each, prior, mirror, share, first_view, second_view
+            pair,
+            starts,
+            cell,
+            weight,
+            log_table,
+            in_second,
+            cells_each,
+            log_prior,
+            mirror,
+            share,
+            first_view,
+            second_view,
         )
         row = unseen[pair]
         view = second_view if in_second[row // cells_each] else first_view
         total = 0.0
         for k in range(size):
-            total += view[k] * probability[row, k]
-        log_unseen[pair] = math.log(total)
+            total += view[k] * math.exp(log_table[row, k])
+        log_p[pair] = math.log(total)
 
 
 @compiled
 def expected_values(  # type: ignore[no-untyped-def]
-    first, last, starts, cell, probability, prior, values, result
+    first, last, starts, cell, weight, probability, prior, values, result
 ):
     """Write the expectation of ``values[cell]`` (C, K) over its pair's posterior for each vote, (N,)."""
     size = prior.shape[0]
@@ -240,7 +297,7 @@ def expected_values(  # type: ignore[no-untyped-def]
     for pair in range(first, last):
         for k in range(size):
             joint[k] = prior[k]
-        _multiply(joint, starts, cell, probability, pair)
+        _multiply(joint, starts, cell, weight, probability, pair)
         _normalise(joint)
         for vote in range(starts[pair], starts[pair + 1]):
             total = 0.0

@@ -233,7 +233,9 @@ def _covariance(model: AnnotatorModel, counts: Array) -> Array:
 
 def population_votes(model: AnnotatorModel) -> Array:
     """P(vote | class) of a random vote's annotator, both display orders alike; shape (3 votes, K)."""
-    num_votes = np.bincount(model.votes.annotator, minlength=model.votes.num_annotators)
+    votes = model.votes
+    weight = votes.weight if len(votes.weight) > 0 else None
+    num_votes = np.bincount(votes.annotator, weight, minlength=votes.num_annotators)
     probabilities = vote_probabilities(model.parameters, model.grid)[:, :2].mean(axis=1)
     return np.einsum("a,avk->vk", num_votes / num_votes.sum(), probabilities)
 

@@ -18,11 +18,13 @@ from scipy import sparse
 from curation.annotators import kernels
 from curation.annotators.confusion import THETA, newton_step, vote_probabilities
 from curation.annotators.em import Array
-from curation.annotators.model import AnnotatorModel
+from curation.annotators.model import AnnotatorModel, fit
+from curation.annotators.voices import one_vote_each
 from curation.annotators.votes import NUM_CELLS, TIE, Votes
+from curation.settings import AnnotatorSettings
 
 LEAST_VOTES = 4
-"""Votes from which a pair is tested: two a group."""
+"""Named annotators from which a pair is tested: two a group."""
 
 _ENOUGH_PAIRS = 200_000
 """Pairs that the test itself is made on; of more, every so many-th, and all of them only where it found two groups."""
@@ -40,7 +42,7 @@ class TasteSplit:
 
     Attributes:
         is_split: of each pair, shape (P,).
-        is_tested: pairs with enough votes, shape (P,).
+        is_tested: pairs with enough named annotators, shape (P,).
         group: of each annotator, 0 or 1, shape (A,).
         gain: held-out log-likelihood of two components less that of one, nats a vote; NaN where nothing is tested.
         gain_error: its standard error.
@@ -58,25 +60,21 @@ class TasteSplit:
         return self.gain > _Z * self.gain_error
 
 
-def taste_splits(model: AnnotatorModel) -> TasteSplit:
-    """Test the votes of a fitted model for a split between two groups of its annotators."""
+def taste_splits(model: AnnotatorModel, settings: AnnotatorSettings | None = None) -> TasteSplit:
+    """Test the votes of a fitted model for a split between two groups of its annotators.
+
+    Args:
+        model: fitted on the votes.
+        settings: that it was fitted with; what is tested is fitted anew without the votes that are held out.
+    """
     votes = model.votes
-    is_tested = votes.tally.sum(axis=1) >= LEAST_VOTES
+    is_tested = np.bincount(_named(votes).pair, minlength=votes.num_pairs) >= LEAST_VOTES
     is_split = np.zeros(votes.num_pairs, dtype=bool)
     group = np.zeros(votes.num_annotators, dtype=np.int8)
     if not is_tested.any():
         return TasteSplit(is_split, is_tested, group, np.nan, np.nan)
     pairs = np.flatnonzero(is_tested)
-    tested = votes.of_pairs(pairs[:: max(1, len(pairs) // _ENOUGH_PAIRS)])
-    unseen = _one_of_each(tested)
-    is_unseen = np.zeros(tested.num_votes, dtype=bool)
-    is_unseen[unseen] = True
-    training, cell = tested.take(~is_unseen), tested.cell[unseen]
-    one, two = _Mixture(training, model), _Mixture(training, model)
-    one.fit(num_groups=1)
-    two.fit(num_groups=2)
-    gains = two.judge(cell)[0] - one.judge(cell)[0]
-    gain, error = float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
+    gain, error = _gain(votes.of_pairs(pairs[:: max(1, len(pairs) // _ENOUGH_PAIRS)]), settings or AnnotatorSettings())
     if not gain > _Z * error:
         return TasteSplit(is_split, is_tested, group, gain, error)
     tested = votes.of_pairs(pairs)
@@ -84,6 +82,28 @@ def taste_splits(model: AnnotatorModel) -> TasteSplit:
     whole.fit(num_groups=2)
     is_split[pairs] = whole.splits(tested.cell[_one_of_each(tested)])
     return TasteSplit(is_split, is_tested, whole.group, gain, error)
+
+
+def _gain(tested: Votes, settings: AnnotatorSettings) -> tuple[float, float]:
+    """Held-out log-likelihood of two groups less that of one, nats a vote, and its standard error.
+
+    Nothing that either is made from has seen the held-out votes. Responses have no rewards here, in neither.
+    """
+    unseen = _one_of_each(tested)
+    is_unseen = np.zeros(tested.num_votes, dtype=bool)
+    is_unseen[unseen] = True
+    training, cell = tested.take(~is_unseen), tested.cell[unseen]
+    model = fit(training, settings.model_copy(update={"min_degree": np.inf}))
+    one, two = _Mixture(training, model), _Mixture(training, model)
+    one.fit(num_groups=1)
+    two.fit(num_groups=2)
+    gains = two.judge(cell)[0] - one.judge(cell)[0]
+    return float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
+
+
+def _named(votes: Votes) -> Votes:
+    """One vote of each named annotator on each pair: who is not named belongs to no group."""
+    return one_vote_each(votes.take(votes.is_named[votes.annotator]))
 
 
 def _one_of_each(votes: Votes) -> NDArray[np.int64]:
@@ -136,7 +156,7 @@ class _Mixture:
         lean = np.repeat(by_order[:, 0] - by_order[:, 1], 3, axis=0)
         expected = np.empty(votes.num_votes)
         ballots = votes.ballots
-        known = ballots.starts, ballots.cell, table, self.class_prior, lean, expected
+        known = ballots.starts, ballots.cell, ballots.weight, table, self.class_prior, lean, expected
         list(ballots.map(lambda first, last: kernels.expected_values(first, last, *known)))
         residual = np.where(votes.vote == TIE, 0.0, 1.0 - 2.0 * votes.vote) - expected
         shape = (votes.num_annotators, votes.num_pairs)
@@ -155,7 +175,8 @@ class _Mixture:
     def _known(self, table: Array) -> tuple[Any, ...]:
         """What the compiled loops over two groups read."""
         ballots, mirror = self.votes.ballots, self.grid.mirror
-        return ballots.starts, ballots.cell, table, self.group == 1, NUM_CELLS, self.class_prior, mirror, self.share
+        votes = ballots.starts, ballots.cell, ballots.weight
+        return *votes, np.log(table), self.group == 1, NUM_CELLS, np.log(self.class_prior), mirror, self.share
 
     def _expect(self, table: Array) -> tuple[Array, Array, float]:
         """Expected votes of each cell and class as each group sees them, (9 A, K), and of pairs that are opposed."""
@@ -189,11 +210,11 @@ class _Mixture:
     def splits(self, unseen: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Pairs on which the groups surely oppose, with a strict majority of two or more votes in each."""
         _, split = self.judge(unseen)
-        sign = np.array([1, -1, 0])[self.votes.vote]
-        in_second = self.group[self.votes.annotator] == 1
+        voices = _named(self.votes)
+        sign = np.array([1, -1, 0])[voices.vote]
+        in_second = self.group[voices.annotator] == 1
         leads = [
-            np.bincount(self.votes.pair[part], sign[part], minlength=self.votes.num_pairs)
-            for part in (~in_second, in_second)
+            np.bincount(voices.pair[part], sign[part], minlength=voices.num_pairs) for part in (~in_second, in_second)
         ]
         is_opposed = (leads[0] * leads[1] < 0) & (np.abs(leads[0]) >= 2) & (np.abs(leads[1]) >= 2)
         return (split > _SURE) & is_opposed

@@ -13,13 +13,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation.annotators.em import Ballots
+from curation.annotators.em import ALL_ONE, Ballots
+from curation.annotators.repeats import repeat_weights
 
 LOW, HIGH, TIE = 0, 1, 2
 """Codes of a canonical vote: for the lower response id, for the higher one, for neither."""
 
 FORWARD, BACKWARD, UNKNOWN = 0, 1, 2
 """Codes of the display order: the lower id first, the higher id first, not known."""
+
+UNNAMED = "unnamed:"
+"""Beginning of the id that stands for the voters of a source that names nobody."""
 
 NUM_VOTES = 3
 NUM_CELLS = 9
@@ -70,7 +74,7 @@ class Votes:
         pair_ids, pair = encode(judgments["pair_id"])
         named = judgments.select(
             pl.when(pl.col("annotator_id").is_null())
-            .then(pl.lit("unnamed:") + pl.col("source"))
+            .then(pl.lit(UNNAMED) + pl.col("source"))
             .otherwise(pl.col("annotator_id"))
             .alias("annotator_id")
         )["annotator_id"]
@@ -136,7 +140,16 @@ class Votes:
     def ballots(self) -> Ballots:
         """The votes as the compiled loops read them."""
         num_cells = self.num_annotators * NUM_CELLS
-        return Ballots.of(self.pair, self.cell, num_pairs=self.num_pairs, num_cells=num_cells)
+        return Ballots.of(self.pair, self.cell, num_pairs=self.num_pairs, num_cells=num_cells, weight=self.weight)
+
+    @cached_property
+    def weight(self) -> NDArray[np.float32]:
+        """What each vote weighs in the likelihood, shape (N,); shape (0,) where nobody named votes twice on a pair."""
+        is_first = self.is_first
+        if not self.is_named[self.annotator[~is_first]].any():
+            return ALL_ONE
+        value = np.array([1.0, -1.0, 0.0])[self.vote]
+        return repeat_weights(self.pair, self.annotator, value, is_first, self.is_named)
 
     @cached_property
     def tally(self) -> NDArray[np.int32]:
@@ -144,12 +157,22 @@ class Votes:
         flat = np.bincount(self.pair.astype(np.int64) * NUM_VOTES + self.vote, minlength=self.num_pairs * NUM_VOTES)
         return flat.reshape(-1, NUM_VOTES).astype(np.int32)
 
+    @property
+    def is_named(self) -> NDArray[np.bool_]:
+        """Annotators that the source names, shape (A,); the votes of one that it does not are of different people."""
+        return ~self.annotator_ids.str.starts_with(UNNAMED).to_numpy()
+
+    @property
+    def is_first(self) -> NDArray[np.bool_]:
+        """Whether a vote is the first of its annotator on its pair, shape (N,)."""
+        is_new = np.ones(self.num_votes, dtype=bool)
+        is_new[1:] = (self.pair[1:] != self.pair[:-1]) | (self.annotator[1:] != self.annotator[:-1])
+        return is_new
+
     @cached_property
     def num_annotators_of_pair(self) -> NDArray[np.int32]:
         """Distinct annotators of each pair, shape (P,)."""
-        is_new = np.ones(self.num_votes, dtype=bool)
-        is_new[1:] = (self.pair[1:] != self.pair[:-1]) | (self.annotator[1:] != self.annotator[:-1])
-        return np.bincount(self.pair[is_new], minlength=self.num_pairs).astype(np.int32)
+        return np.bincount(self.pair[self.is_first], minlength=self.num_pairs).astype(np.int32)
 
     def of_pairs(self, chosen: NDArray[np.integer]) -> Votes:
         """The votes of some pairs, which are numbered anew; ``chosen`` ascends."""

@@ -1,9 +1,10 @@
 """Held-out votes: the annotator model against majority, crowd-kit and evalica on real sets.
 
-One random vote is held out of every pair that has enough; each model learns from the rest and says how probable the
-held-out vote is. Log-loss is in nats a vote. To be fair to models without a prior, each peer's probabilities are mixed
-with the training set's vote frequencies by the weight that suits it best *on the held-out votes*; ours are taken as
-they are. Intervals are bootstrapped over pairs.
+One random vote is held out of every pair that has enough, of somebody who has no other vote on the pair, so that nobody
+is predicted from their own repeats; each model learns from the rest and says how probable the held-out vote is.
+Log-loss is in nats a vote. To be fair to models without a prior, each peer's probabilities are mixed with the training
+set's vote frequencies by the weight that suits it best *on the held-out votes*; ours are taken as they are. Intervals
+are bootstrapped over pairs.
 
     python -m tests.benchmarks.annotators [--sets ukpconvarg1 cragc25 llmfao]
 """
@@ -31,13 +32,18 @@ _FLOOR = 1e-12
 
 
 def hold_out(votes: Votes, *, least: int, seed: int) -> tuple[Votes, Votes]:
-    """One random vote of every pair that has at least ``least`` is held out: (train, test)."""
+    """One random vote of every pair that has at least ``least`` is held out: (train, test).
+
+    Only votes of annotators who voted once on the pair are held out.
+    """
     random = np.random.default_rng(seed).random(votes.num_votes)
-    sequence = np.lexsort((random, votes.pair))
+    voice = np.cumsum(votes.is_first) - 1
+    is_single = np.bincount(voice)[voice] == 1
+    sequence = np.lexsort((random, is_single, votes.pair))
     num = np.bincount(votes.pair, minlength=votes.num_pairs)
-    last = np.cumsum(num) - 1
+    last = sequence[np.cumsum(num) - 1]
     is_held_out = np.zeros(votes.num_votes, dtype=bool)
-    is_held_out[sequence[last[num >= least]]] = True
+    is_held_out[last[(num >= least) & is_single[last]]] = True
     return votes.take(~is_held_out), votes.take(is_held_out)
 
 

@@ -42,7 +42,7 @@ def test_posteriors_and_expected_counts_equal_those_of_logarithms() -> None:
     none, nothing = np.empty(0, dtype=np.int64), np.empty((0, GRID.size))
     counts, classes, square = np.zeros(table.shape), np.zeros(GRID.size), np.zeros((GRID.size // 2,) * 2)
     mean, result = np.zeros(GRID.size // 2), np.empty(posterior.shape)
-    known = (votes.starts, votes.cell, table, PRIOR, none, nothing)
+    known = (votes.starts, votes.cell, votes.weight, table, PRIOR, none, nothing)
     evidence = kernels.expect(0, 5, *known, GRID.mirror, 1, counts, classes, mean, square, nothing)
     kernels.summarise(0, 5, *known, np.eye(GRID.size), result)
     assert evidence == pytest.approx(logsumexp(log_joint, axis=1).sum(), rel=1e-12)
@@ -76,6 +76,18 @@ def test_two_groups_see_what_logarithms_say() -> None:
     likelihood = (np.where(is_second[:, None], views[1], views[0]) * mixture.table[unseen]).sum(axis=1)
     assert opposed == pytest.approx(mirrored.sum(axis=1), abs=1e-12)
     assert log_unseen == pytest.approx(np.log(likelihood), abs=1e-12)
+
+
+def test_two_groups_of_hundreds_who_oppose_each_other_have_a_probability() -> None:
+    table = np.log(vote_probabilities(np.array([[3.0, 0.0, -3.0]] * 2), GRID).reshape(-1, GRID.size))
+    # a thousand votes for the lower response by the first annotator, as many for the higher one by the second
+    cell = np.repeat(np.array([0, NUM_CELLS + 1], dtype=np.int32), 1000)
+    opposed, log_unseen = np.empty(1), np.empty(1)
+    votes = np.array([0, 2000]), cell, np.empty(0, np.float32), table, np.array([False, True]), NUM_CELLS
+    known = *votes, np.log(PRIOR), GRID.mirror, 0.1
+    kernels.judge_two(0, 1, *known, cell[:1], log_unseen, opposed)
+    assert opposed[0] == pytest.approx(1.0)
+    assert np.isfinite(log_unseen[0])
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,3 +76,26 @@ def test_the_votes_stay_as_they_are_also_where_annotators_repeat_themselves() ->
     assert (before[0] == votes.annotator).all()
     assert (before[1] == votes.ballots.starts).all()
     assert taste_splits(model).gain == first.gain
+
+
+def test_pairs_of_unnamed_voters_and_repeats_of_few_are_not_tested() -> None:
+    votes = planted_votes(200, 5).judgments
+    number = pl.col("pair_id").cast(pl.Int32)
+    unnamed = pl.when(number >= 100).then("annotator_id")
+    assert taste_tested(votes.with_columns(annotator_id=unnamed)) == [False] * 100 + [True] * 100
+    few = votes.with_columns(annotator_id=pl.when(number < 100).then(pl.lit("judge")).otherwise("annotator_id"))
+    assert taste_tested(few) == [False] * 100 + [True] * 100
+
+
+def taste_tested(judgments: pl.DataFrame) -> list[bool]:
+    return found(Votes.of(judgments)).is_tested.tolist()
+
+
+def test_nothing_that_predicts_the_held_out_votes_was_made_from_them() -> None:
+    votes = Votes.of(planted_votes(300, 5).judgments)
+    model = fit(votes)
+    before = taste_splits(model).gain
+    # were the fitted parameters the arms' beginning, this would move the gain
+    model.parameters[:, 0] += 1.0
+    model.class_prior[:] = 1.0 / len(model.class_prior)
+    assert taste_splits(model).gain == before

@@ -18,7 +18,7 @@
 -- p_consensus_right: posterior probability that chosen is the better response
 -- is_tied: the posterior is exactly even, so chosen is arbitrary
 -- is_taste_split: two groups of annotators who agree within themselves oppose each other; NULL where not tested
--- vote_q_value: adjusted p-value of the votes against a coin; NULL below two votes
+-- vote_q_value: adjusted p-value of the votes against a coin, one an annotator; NULL below two
 -- reward_gap [nats]: Bradley-Terry reward difference, logit(p_chosen)
 -- reference_chosen_logps [nats]: log-prob of the chosen response under the reference policy, summed over tokens
 -- reference_rejected_logps [nats]: log-prob of the rejected response under the reference policy, summed over tokens

@@ -15,7 +15,7 @@
 -- p_consensus_right: posterior probability that chosen is the better response
 -- is_tied: the posterior is exactly even
 -- is_taste_split: two groups of annotators who agree within themselves oppose each other here; NULL where not tested
--- vote_q_value: Benjamini-Hochberg adjusted p-value of the votes against a coin; NULL below two votes
+-- vote_q_value: Benjamini-Hochberg adjusted p-value of the votes against a coin, one an annotator; NULL below two
 -- run_id: run that wrote it
 create table raw.pair_estimates (
     pair_id varchar not null,
