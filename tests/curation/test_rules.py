@@ -14,7 +14,6 @@ from curation.rules.compile import compile_rules, flipped
 from curation.rules.decide import DECIDED, count_rules, decide
 from curation.rules.preview import preview
 from curation.rules.ruleset import OBJECTIVES, load_rules, parse_rules, profiles
-from curation.rules.settings import CurateSettings
 from schemas.errors import RuleError
 from training.objectives import Objective
 from warehouse.lake import Lake
@@ -294,8 +293,10 @@ def test_every_profile_compiles_over_the_real_columns_and_says_when_to_use_it(
     assert len(rules.description.split()) > 30
 
 
-def test_the_default_rules_never_drop_a_split_of_taste(diagnostics_columns: dict[str, str]) -> None:
+@pytest.mark.parametrize("profile", profiles())
+def test_no_profile_ever_drops_a_split_of_taste(profile: str, diagnostics_columns: dict[str, str]) -> None:
     known = {"p_flip": "0.99", "is_tied": "true", "is_identical": "false", "is_empty": "false", "is_truncated": "false"}
+    known |= {"num_votes": "4", "num_votes_chosen": "2", "num_votes_rejected": "2", "p_chosen": "0.5"}
     cells = ", ".join(
         f"cast({known.get(name, 'null')} as {kind}) as {name}"
         for name, kind in diagnostics_columns.items()
@@ -304,11 +305,10 @@ def test_the_default_rules_never_drop_a_split_of_taste(diagnostics_columns: dict
     con = duckdb.connect()
     con.execute(f"create table pairs as select 'a' as pair_id, true as is_taste_split, {cells}")
     con.execute(f"insert into pairs by name select 'b' as pair_id, false as is_taste_split, {cells}")
-    decide(con, compile_rules(load_rules(CurateSettings().rules), diagnostics_columns), pairs="pairs", adjudicated=NONE)
-    assert con.execute(f"select pair_id, is_dropped from {DECIDED} order by 1").fetchall() == [
-        ("a", False),
-        ("b", True),
-    ]
+    decide(con, compile_rules(load_rules(profile), diagnostics_columns), pairs="pairs", adjudicated=NONE)
+    dropped = con.execute(f"select is_dropped from {DECIDED} order by pair_id").fetchall()
+    # what is no split of taste is dropped for its even votes, but where these become a soft label
+    assert dropped == [(False,), (profile != "uncertainty-aware",)]
 
 
 @pytest.mark.parametrize(
@@ -317,6 +317,9 @@ def test_the_default_rules_never_drop_a_split_of_taste(diagnostics_columns: dict
         ("minimal", 2, False, None, True),
         ("minimal", 3, False, None, False),
         ("minimal", 3, True, None, True),
+        ("minimal", 2, True, True, False),
+        ("cpo", 2, True, None, True),
+        ("cpo", 2, True, True, False),
         ("dpo-safe", 2, False, None, False),
         ("dpo-safe", 2, True, None, True),
         ("dpo-safe", 2, True, True, False),
