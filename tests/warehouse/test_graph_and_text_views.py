@@ -9,6 +9,8 @@ import pytest
 
 from warehouse.sql_files import sql_files
 
+VIEWS = ("preference_cycles", "split_leakage", "annotator_report", "pair_diagnostics")
+
 
 @pytest.fixture
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
@@ -17,7 +19,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         for file in sql_files("raw"):
             con.execute(file.body)
         for file in sql_files("mart"):
-            if file.name in ("preference_cycles", "split_leakage"):
+            if file.name in VIEWS:
                 con.execute(f"create view {file.full_name} as {file.body}")
         yield con
 
@@ -60,3 +62,53 @@ def test_preference_cycles_names_the_pairs_to_reverse(con: duckdb.DuckDBPyConnec
     row = con.sql("from mart.preference_cycles").pl().row(0, named=True)
     assert row["feedback_pair_ids"] == ["q2"]
     assert (row["curl_ratio"], row["curl_ratio_null"], row["curl_p_value"], row["zeta"]) == (1.0, 0.33, 1.0, 0.0)
+
+
+def insert(con: duckdb.DuckDBPyConnection, table: str, **values: object) -> None:
+    """One row of raw; what is not given and must not be NULL is 'r', 1 or false."""
+    filler: dict[str, object] = {"VARCHAR": "r", "BOOLEAN": False}
+    for name, kind, null, *_ in con.execute(f"describe raw.{table}").fetchall():
+        if name not in values and null == "NO":
+            values[name] = filler.get(kind, 1)
+    names = ", ".join(f"? as {name}" for name in values)
+    con.execute(f"insert into raw.{table} by name select {names}", list(values.values()))
+
+
+def vote(con: duckdb.DuckDBPyConnection, pair: str, who: str, vote: str, **more: object) -> None:
+    ends = {"response_a_id": pair[0], "response_b_id": pair[1]}
+    insert(con, "judgments", **(ends | {"pair_id": pair, "annotator_id": who, "criterion": "c", "vote": vote} | more))
+
+
+def report(con: duckdb.DuckDBPyConnection, column: str) -> list[tuple[object, ...]]:
+    return con.sql(f"select annotator_id, criterion, {column} from mart.annotator_report order by all").fetchall()
+
+
+def test_the_chosen_response_of_a_minority_is_not_against_the_ranking(con: duckdb.DuckDBPyConnection) -> None:
+    """x goes before z and z before y; y before x has two votes of three, and the consensus is x all the same."""
+    for pair, chosen, rejected, against in (("xy", "x", "y", True), ("xz", "x", "z", False), ("zy", "z", "y", False)):
+        votes = {"num_votes_chosen": 1, "num_votes_rejected": 2} if against else {"num_votes_chosen": 3}
+        ends = {"chosen_id": chosen, "rejected_id": rejected}
+        insert(con, "pair_estimates", pair_id=pair, **ends, **({"num_votes_rejected": 0} | votes))
+        insert(con, "pair_graph", pair_id=pair, is_in_feedback_arc_set=against)
+    flagged = "select pair_id, is_in_feedback_arc_set from mart.pair_diagnostics order by 1"
+    assert con.sql(flagged).fetchall() == [("xy", False), ("xz", False), ("zy", False)]
+    for who, said in (("u", "a"), ("v", "b"), ("w", "b"), ("t", "tie")):
+        vote(con, "xy", who, said)
+        vote(con, "xz", who, "a")
+        insert(con, "annotator_estimates", annotator_id=who, criterion="c")
+    # v and w voted for y, the majority that a ranking reverses; u did not, and t tied
+    assert report(con, "cycle_share") == [("t", "c", 0), ("u", "c", 0), ("v", "c", 0.5), ("w", "c", 0.5)]
+    con.execute("update raw.pair_estimates set num_votes_chosen = 3 where pair_id = 'xy'")
+    assert con.sql(flagged).fetchall() == [("xy", True), ("xz", False), ("zy", False)]
+    assert report(con, "cycle_share") == [("t", "c", 0), ("u", "c", 0.5), ("v", "c", 0), ("w", "c", 0)]
+
+
+def test_speed_is_of_forms_and_not_of_their_criteria(con: duckdb.DuckDBPyConnection) -> None:
+    for minute, pair in ((0, "ab"), (1, "cd"), (3, "ef"), (60, "gh")):
+        for criterion in ("help", "harm") if pair != "ef" else ("help",):
+            at = f"2026-01-01 {minute // 60:02d}:{minute % 60:02d}:00"
+            vote(con, pair, "u", "a", criterion=criterion, annotated_at=at)
+    for criterion in ("help", "harm"):
+        insert(con, "annotator_estimates", annotator_id="u", criterion=criterion)
+    # gaps of 60 and 120 seconds; that of 57 minutes is a pause
+    assert report(con, "median_seconds") == [("u", "harm", 60), ("u", "help", 90)]

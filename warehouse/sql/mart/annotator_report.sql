@@ -14,9 +14,9 @@
 -- length_bias_low [log-odds a doubling]: lower end of the 95 % interval
 -- length_bias_high [log-odds a doubling]: upper end of the 95 % interval
 -- tie_rate: share of ties expected of them
--- median_seconds [s]: median time since their previous judgment, gaps above half an hour left out; NULL without times
+-- median_seconds [s]: median time since their last judgments, gaps above half an hour left out; NULL without times
 -- self_consistency: share of pairs judged more than once on which they always said the same; NULL without such pairs
--- cycle_share: share of their votes that hold up a preference whose reversal is part of the cheapest way to a ranking
+-- cycle_share: share of their votes, ties among them, for a majority to be reversed on the cheapest way to a ranking
 -- is_adversarial: reliability is below one half with 95 % confidence, one-sided
 -- is_position_biased: position bias differs from 0 after correction for many annotators
 -- is_careless: agrees with the others less than the rest do, after correction for many annotators
@@ -27,12 +27,15 @@ estimates as (
     select * from raw.annotator_estimates
 ),
 
-consensus as (
-    select pair_id, chosen_id from raw.pair_estimates
-),
-
-cycles as (
-    select pair_id, is_in_feedback_arc_set from raw.pair_graph
+-- the graph's edges are the majorities', which need not be the consensus
+against_ranking as (
+    select
+        pair_graph.pair_id,
+        case when pairs.num_votes_chosen > pairs.num_votes_rejected then pairs.chosen_id else pairs.rejected_id end
+            as preferred_id
+    from raw.pair_graph as pair_graph
+    inner join raw.pair_estimates as pairs on pair_graph.pair_id = pairs.pair_id
+    where pair_graph.is_in_feedback_arc_set
 ),
 
 judgments as (
@@ -47,19 +50,32 @@ judgments as (
     from raw.judgments
 ),
 
+-- a form that asks for several criteria hands in several judgments at one time
+moments as (
+    select distinct annotator_id, annotated_at from judgments where annotated_at is not null
+),
+
 timed as (
     select
         annotator_id,
-        criterion,
+        annotated_at,
         epoch(annotated_at - lag(annotated_at) over (partition by annotator_id order by annotated_at)) as seconds
-    from judgments
-    where annotated_at is not null
+    from moments
+),
+
+handed_in as (
+    select distinct annotator_id, criterion, annotated_at from judgments where annotated_at is not null
 ),
 
 speed as (
-    select annotator_id, criterion, median(seconds) filter (seconds <= 1800) as median_seconds
-    from timed
-    group by annotator_id, criterion
+    select
+        handed_in.annotator_id,
+        handed_in.criterion,
+        median(timed.seconds) filter (timed.seconds <= 1800) as median_seconds
+    from handed_in
+    inner join timed
+        on handed_in.annotator_id = timed.annotator_id and handed_in.annotated_at = timed.annotated_at
+    group by handed_in.annotator_id, handed_in.criterion
 ),
 
 repeats as (
@@ -82,12 +98,9 @@ volume as (
         judgments.criterion,
         min(judgments.annotator_kind) as kind,
         count(distinct judgments.pair_id) as num_pairs,
-        avg((
-            coalesce(cycles.is_in_feedback_arc_set, false) and judgments.preferred_id = consensus.chosen_id
-        )::integer) as cycle_share
+        avg(coalesce(judgments.preferred_id = against_ranking.preferred_id, false)::integer) as cycle_share
     from judgments
-    left join consensus on judgments.pair_id = consensus.pair_id
-    left join cycles on judgments.pair_id = cycles.pair_id
+    left join against_ranking on judgments.pair_id = against_ranking.pair_id
     group by judgments.annotator_id, judgments.criterion
 )
 

@@ -36,9 +36,9 @@
 -- is_truncated: a response was not scored because it does not fit beside its prompt
 -- is_contradicted: at least one row of mart.contradictions names the pair
 -- contradiction_kinds: kinds of those rows; empty where there are none
--- is_in_cycle: the pair lies on a cycle of its prompt's preference graph
+-- is_in_cycle: the majority of its votes lies on a cycle of its prompt's preference graph
 -- shortest_cycle_length: edges of the shortest such cycle; NULL where there is none
--- is_in_feedback_arc_set: reversing this preference is part of the cheapest way to a ranking
+-- is_in_feedback_arc_set: reversing chosen and rejected is part of the cheapest way to a ranking of the prompt's majorities
 -- curl_ratio: share of the prompt's preference energy that no ranking explains; NULL where the graph has no loop
 -- has_near_duplicate_prompt: another prompt is a near-duplicate of this one
 -- is_identical: both responses are the same text up to white space
@@ -103,7 +103,10 @@ joined as (
         coalesce(contradicted.kinds, []) as contradiction_kinds,
         pair_graph.shortest_cycle_length,
         pair_graph.pair_id is not null as is_in_cycle,
-        coalesce(pair_graph.is_in_feedback_arc_set, false) as is_in_feedback_arc_set,
+        -- the graph's edges are the majorities': where the consensus is the other side, it is with the ranking
+        coalesce(
+            pair_graph.is_in_feedback_arc_set and estimates.num_votes_chosen > estimates.num_votes_rejected, false
+        ) as is_in_feedback_arc_set,
         components.curl_ratio,
         pair_features.is_identical,
         pair_features.is_near_identical,
