@@ -208,10 +208,10 @@ def shared_votes(votes: Votes) -> pl.DataFrame:
 
 
 def annotator_pairs(shared: pl.DataFrame) -> pl.DataFrame:
-    """Raw and chance-corrected agreement of every two annotators: ``raw.annotator_pairs`` without ``run_id``.
+    """Agreement of every two annotators on each criterion, raw and by chance: ``raw.annotator_pairs`` but ``run_id``.
 
     Args:
-        shared: of :func:`shared_votes`, several criteria below one another.
+        shared: of :func:`shared_votes`, with ``criterion``.
     """
     num, first, second = pl.col("num"), pl.col("vote_1"), pl.col("vote_2")
     sums = [(num * (first == v)).sum().alias(f"first_{v}") for v in range(NUM_VOTES)]
@@ -219,9 +219,9 @@ def annotator_pairs(shared: pl.DataFrame) -> pl.DataFrame:
     chance = pl.sum_horizontal(pl.col(f"first_{v}") * pl.col(f"second_{v}") for v in range(NUM_VOTES))
     raw, by_chance = pl.col("raw_agreement"), pl.col("chance_agreement")
     return (
-        shared.group_by("annotator_1", "annotator_2")
+        shared.group_by("annotator_1", "annotator_2", "criterion")
         .agg(*sums, num_shared=num.sum(), agree=(num * (first == second)).sum())
-        .sort("annotator_1", "annotator_2")
+        .sort("annotator_1", "annotator_2", "criterion")
         .with_columns(
             raw_agreement=pl.col("agree") / pl.col("num_shared"),
             chance_agreement=chance / (pl.col("num_shared") * pl.col("num_shared")),
@@ -229,6 +229,7 @@ def annotator_pairs(shared: pl.DataFrame) -> pl.DataFrame:
         .select(
             "annotator_1",
             "annotator_2",
+            "criterion",
             pl.col("num_shared").cast(pl.Int32),
             "raw_agreement",
             "chance_agreement",

@@ -120,6 +120,7 @@ def diagnose_votes(
         "contradictions": pl.concat([*(part.contradictions for part in parts), found]),
         "pair_graph": graphs.pair_graph,
         "preference_components": graphs.components,
+        "prompt_graphs": graphs.graphs,
         "response_estimates": graphs.response_estimates,
     }
     return Diagnosis(tables, {part.facts["criterion"]: part.facts for part in parts})
@@ -163,7 +164,7 @@ def diagnose_criterion(
     return CriterionDiagnosis(
         pairs=pairs,
         annotators=annotators.drop("num_tested", "num_agreeing"),
-        shared=shared_votes(votes),
+        shared=shared_votes(votes).with_columns(criterion=pl.lit(criterion)),
         nominal=nominal,
         ordinal=ordinal,
         contradictions=between_votes(votes, judgments, pairs),

@@ -17,7 +17,7 @@ from warehouse.connection import LakeLocation, connect, literal, make_folder, pr
 from warehouse.settings import LakeSettings
 from warehouse.sql_files import SCHEMAS, SqlFile, sql_files
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 """Version of the tables in ``sql/raw``; a lake of another version is refused."""
 
 T = TypeVar("T")

@@ -23,9 +23,7 @@ class PreferenceGraphs:
         pair_graph: ``raw.pair_graph``, the pairs that lie on a cycle.
         components: ``raw.preference_components``, the strongly connected components of two or more responses.
         response_estimates: ``raw.response_estimates``, every response that was compared with another one.
-        graphs: one row a prompt and criterion with at least three responses: ``prompt_id``, ``criterion``,
-            ``num_responses``, ``num_pairs``, ``num_edges``, ``num_three_cycles``, ``curl_ratio``, ``curl_ratio_null``,
-            ``curl_p_value`` (NULL where no pair lies on a cycle), ``zeta`` (NULL unless complete).
+        graphs: ``raw.prompt_graphs``, one row a prompt and criterion with at least three responses.
     """
 
     pair_graph: pl.DataFrame
@@ -167,10 +165,6 @@ def _components(comparisons: Comparisons, cycles: Cycles, graphs: pl.DataFrame) 
             "shortest_cycle_length": _per_component(cycles, np.minimum, cycles.cycle_lengths),
             "feedback_arc_set_size": _per_component(cycles, np.add, cycles.is_feedback.astype(np.int64)),
             "is_feedback_arc_set_exact": pl.Series(cycles.is_exact, dtype=pl.Boolean),
-            "curl_ratio": graphs["curl_ratio"],
-            "curl_ratio_null": graphs["curl_ratio_null"],
-            "curl_p_value": graphs["curl_p_value"],
-            "zeta": graphs["zeta"],
         }
     )
 

@@ -25,11 +25,12 @@ UPSTREAM = ("ingest", "adjudicate")
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "pair_estimates": ("pair_id",),
     "annotator_estimates": ("annotator_id", "criterion"),
-    "annotator_pairs": ("annotator_1", "annotator_2"),
+    "annotator_pairs": ("annotator_1", "annotator_2", "criterion"),
     "agreement": ("slice", "slice_value", "level"),
     "contradictions": ("contradiction_id", "pair_id", "annotator_id"),
     "pair_graph": ("pair_id",),
     "preference_components": ("component_id",),
+    "prompt_graphs": ("prompt_id", "criterion"),
     "response_estimates": ("response_id", "criterion"),
     "near_duplicates": ("kind", "item_id"),
     "response_features": ("response_id",),

@@ -101,10 +101,16 @@ def votes_of(rows: list[tuple[str, str, str]]) -> Votes:
     )
 
 
+def agreements(*criteria: list[tuple[str, str, str]]) -> pl.DataFrame:
+    """Of the votes on each criterion."""
+    shared = [shared_votes(votes_of(rows)).with_columns(criterion=pl.lit(str(i))) for i, rows in enumerate(criteria)]
+    return annotator_pairs(pl.concat(shared))
+
+
 def test_kappa_by_hand() -> None:
     said = {"u": "aaab", "v": "aabb"}
     rows = [(f"p{i}", who, vote) for who, votes in said.items() for i, vote in enumerate(votes)]
-    row = annotator_pairs(shared_votes(votes_of(rows))).row(0, named=True)
+    row = agreements(rows).row(0, named=True)
     assert (row["annotator_1"], row["annotator_2"], row["num_shared"]) == ("u", "v", 4)
     assert row["raw_agreement"] == 0.75
     assert row["chance_agreement"] == pytest.approx(3 / 4 * 1 / 2 + 1 / 4 * 1 / 2)
@@ -113,13 +119,19 @@ def test_kappa_by_hand() -> None:
 
 def test_who_votes_twice_on_a_pair_counts_once_and_as_a_tie_where_they_differ() -> None:
     rows = [("p", "u", "a"), ("p", "u", "b"), ("p", "v", "tie"), ("q", "u", "a"), ("q", "u", "a"), ("q", "v", "a")]
-    row = annotator_pairs(shared_votes(votes_of(rows))).row(0, named=True)
+    row = agreements(rows).row(0, named=True)
     assert row["num_shared"] == 2
     assert row["raw_agreement"] == 1.0
 
 
+def test_two_annotators_agree_on_each_criterion_by_itself() -> None:
+    same, other = ([(pair, who, vote) for pair in "pq" for who, vote in (("u", "a"), ("v", v))] for v in "ab")
+    found = agreements(same, other)
+    assert found.select("criterion", "num_shared", "raw_agreement").rows() == [("0", 2, 1.0), ("1", 2, 0.0)]
+
+
 def test_annotators_without_a_shared_pair_give_no_row() -> None:
-    assert annotator_pairs(shared_votes(votes_of([("p", "u", "a"), ("q", "v", "a")]))).is_empty()
+    assert agreements([("p", "u", "a"), ("q", "v", "a")]).is_empty()
 
 
 def test_exact_binomial_tests_by_hand() -> None:

@@ -9,7 +9,14 @@ import pytest
 
 from warehouse.sql_files import sql_files
 
-VIEWS = ("preference_cycles", "split_leakage", "annotator_report", "pair_diagnostics")
+VIEWS = (
+    "preference_cycles",
+    "split_leakage",
+    "annotator_report",
+    "pair_diagnostics",
+    "prompt_graphs",
+    "response_scores",
+)
 
 
 @pytest.fixture
@@ -56,12 +63,35 @@ def test_no_leak_no_row(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_preference_cycles_names_the_pairs_to_reverse(con: duckdb.DuckDBPyConnection) -> None:
-    component = "('c', 'p', 'overall', ['x', 'y', 'z'], 3, 3, 1, 3, 1, true, 1.0, 0.33, 1.0, 0.0, 'r')"
+    component = "('c', 'p', 'overall', ['x', 'y', 'z'], 3, 3, 1, 3, 1, true, 'r')"
     con.execute(f"insert into raw.preference_components values {component}")
+    con.execute("insert into raw.prompt_graphs values ('p', 'overall', 3, 3, 3, 1, 1.0, 0.33, 1.0, 0.0, 'r')")
+    con.execute("insert into raw.prompt_graphs values ('p', 'tone', 4, 4, 4, 0, 0.1, 0.5, null, null, 'r')")
     con.execute("insert into raw.pair_graph values ('q1', 'c', 3, false, 'r'), ('q2', 'c', 3, true, 'r')")
     row = con.sql("from mart.preference_cycles").pl().row(0, named=True)
     assert row["feedback_pair_ids"] == ["q2"]
     assert (row["curl_ratio"], row["curl_ratio_null"], row["curl_p_value"], row["zeta"]) == (1.0, 0.33, 1.0, 0.0)
+
+
+def test_every_pair_of_a_graph_with_a_loop_has_its_curl_ratio(con: duckdb.DuckDBPyConnection) -> None:
+    """Prompt p has a loop but no cycle on one criterion, and no loop on another."""
+    con.execute("insert into raw.prompt_graphs values ('p', 'loop', 3, 3, 3, 0, 0.25, 0.33, null, 1.0, 'r')")
+    con.execute("insert into raw.prompt_graphs values ('p', 'chain', 3, 2, 2, 0, null, null, null, null, 'r')")
+    for criterion, pairs in (("loop", 3), ("chain", 2)):
+        for number in range(pairs):
+            insert(con, "pair_estimates", pair_id=f"{criterion}{number}", prompt_id="p", criterion=criterion)
+    insert(con, "pair_estimates", pair_id="lone", prompt_id="q", criterion="loop")
+    found = con.sql("select pair_id, curl_ratio from mart.pair_diagnostics where is_in_cycle = false").fetchall()
+    loop = {f"loop{number}": 0.25 for number in range(3)}
+    assert dict(found) == loop | {"chain0": None, "chain1": None, "lone": None}
+    graphs = con.sql("select criterion, num_pairs_on_cycles, zeta from mart.prompt_graphs order by 1").fetchall()
+    assert graphs == [("chain", 0, None), ("loop", 0, 1.0)]
+
+
+def test_response_scores_name_the_prompt(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute("insert into raw.response_estimates values ('x', 'c', 0.7, -1.0, 2.4, 0.5, 'r')")
+    insert(con, "responses", response_id="x", prompt_id="p")
+    assert con.sql("from mart.response_scores").fetchall() == [("x", "p", "c", 0.7, -1.0, 2.4, 0.5)]
 
 
 def insert(con: duckdb.DuckDBPyConnection, table: str, **values: object) -> None:

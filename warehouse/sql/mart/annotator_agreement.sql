@@ -1,6 +1,7 @@
--- grain: one row per two annotators who judged the same pairs
+-- grain: one row per two annotators and criterion on which both judged the same pairs
 -- annotator_1: the lower id
 -- annotator_2: the higher id
+-- criterion: on what
 -- num_shared: pairs that both judged
 -- raw_agreement: share of them on which they agree; several votes of one annotator on a pair count once
 -- chance_agreement: agreement expected from their vote frequencies
@@ -14,6 +15,7 @@ annotator_pairs as (
 select
     annotator_1,
     annotator_2,
+    criterion,
     num_shared,
     raw_agreement,
     chance_agreement,

@@ -107,7 +107,7 @@ joined as (
         coalesce(
             pair_graph.is_in_feedback_arc_set and estimates.num_votes_chosen > estimates.num_votes_rejected, false
         ) as is_in_feedback_arc_set,
-        components.curl_ratio,
+        graphs.curl_ratio,
         pair_features.is_identical,
         pair_features.is_near_identical,
         pair_features.is_token_identical,
@@ -131,7 +131,8 @@ joined as (
         on policies.reference_id = rejected.reference_id and estimates.rejected_id = rejected.response_id
     left join contradicted on estimates.pair_id = contradicted.pair_id
     left join raw.pair_graph as pair_graph on estimates.pair_id = pair_graph.pair_id
-    left join raw.preference_components as components on pair_graph.component_id = components.component_id
+    left join raw.prompt_graphs as graphs
+        on estimates.prompt_id = graphs.prompt_id and estimates.criterion = graphs.criterion
     left join raw.pair_features as pair_features on estimates.pair_id = pair_features.pair_id
     left join features as chosen_features on estimates.chosen_id = chosen_features.response_id
     left join features as rejected_features on estimates.rejected_id = rejected_features.response_id

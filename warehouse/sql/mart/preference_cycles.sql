@@ -39,9 +39,11 @@ select
     components.feedback_arc_set_size,
     components.is_feedback_arc_set_exact,
     feedback.feedback_pair_ids,
-    components.curl_ratio,
-    components.curl_ratio_null,
-    components.curl_p_value,
-    components.zeta
+    graphs.curl_ratio,
+    graphs.curl_ratio_null,
+    graphs.curl_p_value,
+    graphs.zeta
 from components
+left join raw.prompt_graphs as graphs
+    on components.prompt_id = graphs.prompt_id and components.criterion = graphs.criterion
 left join feedback using (component_id);
