@@ -44,8 +44,9 @@ class TokenCounts:
     num_unique: int = 0
     num_computed: int = 0
 
-    def add_groups(self, groups: Sequence[EncodedGroup]) -> None:
-        """Count what the groups hold; what is computed of them, the engine adds."""
+    def add_groups(self, groups: Sequence[EncodedGroup], *, num_computed: int) -> None:
+        """Count groups that were scored, once they are: work that failed is done again and would count twice."""
+        self.num_computed += num_computed
         for group in groups:
             num_response = sum(map(len, group.response_ids))
             self.num_total += len(group.prompt_ids) * len(group.response_ids) + num_response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from schemas.errors import EngineError, WinnowError
 from schemas.tokens import EncodedGroup
 
 MIN_BATCH_TOKENS = 64
-_MAX_LONE_FAILURES = 8  # when that many fail and none was ever scored, it is the engine and not the responses
+_MAX_FAILURES_IN_A_ROW = 8  # when that many responses fail and none is scored, it is the engine and not the responses
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
@@ -25,6 +26,10 @@ class Failure:
 
 
 Outcome = ResponseScore | Failure
+
+
+class BrokenEngineError(EngineError):
+    """An engine fails on one prompt after the other, so that the fault is its own and not theirs."""
 
 
 class PatientScorer:
@@ -39,10 +44,12 @@ class PatientScorer:
     def __init__(self, opening: Callable[[ScoringSettings], Engine], settings: ScoringSettings) -> None:
         self._opening = opening
         self._settings = settings
+        self._at_start = settings
         self.engine = opening(settings)
         self.num_restarts = 0
-        self._num_scored = 0
+        self._has_scored = False
         self._num_failed = 0
+        self._failed_prompts: set[tuple[int, ...]] = set()
 
     @property
     def batch_tokens(self) -> int | None:
@@ -50,62 +57,113 @@ class PatientScorer:
         return self._settings.batch_tokens
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[list[Outcome]]:
-        """Scores, with a :class:`Failure` for each response that fails on its own.
+        """Scores, with a :class:`Failure` for each response that fails on its own or has no finite log-prob.
 
         Raises:
-            EngineError: the engine fails on everything, or memory does not suffice for a single response.
+            BrokenEngineError: the engine fails on everything, or on several prompts in a row.
+            EngineError: it cannot be opened again.
         """
-        if not groups:
-            return []
-        try:
-            scores = self.engine.score(groups)
-        except WinnowError:
-            raise
-        except Exception as error:  # noqa: BLE001 - any failure of an engine is bisected, and ends as a named error
-            return self._after(error, groups)
-        self._num_scored += sum(map(len, scores))
-        return [[_checked(score) for score in group] for group in scores]
+        self._at_start = self._settings
+        return self._score(groups) if groups else []
 
     def close(self) -> None:
         """Close the engine."""
         self.engine.close()
 
-    def _after(self, error: Exception, groups: Sequence[EncodedGroup]) -> list[list[Outcome]]:
-        if is_out_of_memory(error):
-            self._shrink(error)
-            return self.score(groups)
-        self._reopen()
-        if len(groups) > 1:
-            half = len(groups) // 2
-            return self.score(groups[:half]) + self.score(groups[half:])
-        (group,) = groups
-        if len(group.response_ids) > 1:
-            half = len(group.response_ids) // 2
-            parts = (group.response_ids[:half], group.response_ids[half:])
-            return [[each for ids in parts for each in self.score([EncodedGroup(group.prompt_ids, ids)])[0]]]
-        self._num_failed += 1
-        text = f"{type(error).__name__}: {error}"
-        if self._num_scored == 0 and self._num_failed >= _MAX_LONE_FAILURES:
-            raise EngineError(f"engine {self.engine.info.engine} fails on every response: {text}") from error
-        return [[Failure(text)]]
+    def _score(self, groups: Sequence[EncodedGroup]) -> list[list[Outcome]]:
+        problem: Exception | None = None
+        try:
+            outcomes = self._try(groups)
+        except WinnowError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any failure of an engine is bisected, and ends as a named error
+            problem = error.with_traceback(None)  # its frames would keep the batch in memory while a smaller one runs
+        if problem is not None:
+            return self._after(problem, groups)
+        self._note(groups, outcomes)
+        return outcomes
 
-    def _shrink(self, error: Exception) -> None:
-        """Open the engine again with half the token budget of a forward pass."""
+    def _try(self, groups: Sequence[EncodedGroup]) -> list[list[Outcome]]:
+        """Scores of one call. One that is not finite is computed again alone: it may have a NaN from its siblings."""
+        outcomes = [[_checked(score) for score in scores] for scores in self.engine.score(groups)]
+        for group, found in zip(groups, outcomes, strict=True):
+            for index, outcome in enumerate(found):
+                if isinstance(outcome, Failure) and len(found) > 1:
+                    alone = EncodedGroup(group.prompt_ids, [group.response_ids[index]])
+                    found[index] = _checked(self.engine.score([alone])[0][0])
+        return outcomes
+
+    def _note(self, groups: Sequence[EncodedGroup], outcomes: Sequence[Sequence[Outcome]]) -> None:
+        """Keep track of prompts in a row of which no response could be scored.
+
+        Raises:
+            BrokenEngineError: there are too many.
+        """
+        failures = [each for group in outcomes for each in group if isinstance(each, Failure)]
+        if any(isinstance(each, ResponseScore) for group in outcomes for each in group):
+            self._has_scored = True
+            self._failed_prompts.clear()
+            return
+        self._num_failed += len(failures)
+        self._failed_prompts |= {tuple(group.prompt_ids) for group in groups if group.response_ids}
+        in_a_row = len(self._failed_prompts) if self._has_scored else self._num_failed
+        if in_a_row >= _MAX_FAILURES_IN_A_ROW:
+            what = f"{in_a_row} prompts in a row" if self._has_scored else "every response"
+            info = self.engine.info
+            raise BrokenEngineError(
+                f"engine {info.engine} ({info.dtype}) fails on {what}: {failures[-1].error}",
+                mend="try another --engine or --dtype; what is scored stays, and the next run goes on behind it",
+            )
+
+    def _after(self, error: Exception, groups: Sequence[EncodedGroup]) -> list[list[Outcome]]:
+        is_memory = is_out_of_memory(error)
+        if is_memory and (self.batch_tokens or self.engine.batch_tokens) // 2 >= MIN_BATCH_TOKENS:
+            self._halve_batch()
+            return self._score(groups)
+        parts = _halves(groups)
+        if parts is not None:
+            self._reopen()
+            one, other = (self._score(part) for part in parts)
+            return [*one, *other] if len(groups) > 1 else [[*one[0], *other[0]]]
+        if is_memory and self._has_scored:
+            self._settings = self._at_start  # the others need not go on in the smallest steps
+        self._reopen()
+        outcomes: list[list[Outcome]] = [[Failure(f"{type(error).__name__}: {error}")]]
+        self._note(groups, outcomes)
+        return outcomes
+
+    def _halve_batch(self) -> None:
         now = self.batch_tokens or self.engine.batch_tokens
-        if now // 2 < MIN_BATCH_TOKENS:
-            raise EngineError(
-                f"memory does not suffice for {now} tokens at once: {error}",
-                mend="use a smaller model or a larger machine",
-            ) from error
         self._settings = self._settings.model_copy(update={"batch_tokens": now // 2})
         self._reopen()
 
     def _reopen(self) -> None:
-        counts = self.engine.counts
-        self.engine.close()
-        self.engine = self._opening(self._settings)
+        name, counts = self.engine.info.engine, self.engine.counts
+        try:
+            self.engine.close()
+            self.engine = self._opening(self._settings)
+        except WinnowError:
+            raise
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            raise EngineError(
+                f"engine {name} failed and cannot be opened again: {text}", mend="run the same command again"
+            ) from error
         self.engine.counts = counts
         self.num_restarts += 1
+
+
+def _halves(groups: Sequence[EncodedGroup]) -> tuple[Sequence[EncodedGroup], Sequence[EncodedGroup]] | None:
+    """Half of the groups and the rest, or the same of a single group's responses; None for a single response."""
+    if len(groups) > 1:
+        half = len(groups) // 2
+        return groups[:half], groups[half:]
+    (group,) = groups
+    half = len(group.response_ids) // 2
+    if half == 0:
+        return None
+    one, other = (EncodedGroup(group.prompt_ids, ids) for ids in (group.response_ids[:half], group.response_ids[half:]))
+    return [one], [other]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -116,6 +174,4 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _checked(score: ResponseScore) -> Outcome:
-    if score.logps != score.logps or score.logps in (float("inf"), float("-inf")):
-        return Failure(f"the log-prob is {score.logps}")
-    return score
+    return score if math.isfinite(score.logps) else Failure(f"the log-prob is {score.logps}")

@@ -54,10 +54,10 @@ class ServerEngine:
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[list[ResponseScore]]:
         """Score every response of every group; see :class:`curation.scoring.engine.Engine`."""
-        self.counts.add_groups(groups)
-        for group in groups:
-            self.counts.num_computed += sum(len(group.prompt_ids) + len(ids) for ids in group.response_ids)
-        return list(self._pool.map(self._score_group, groups))
+        scores = list(self._pool.map(self._score_group, groups))
+        num_computed = sum(len(group.prompt_ids) + len(ids) for group in groups for ids in group.response_ids)
+        self.counts.add_groups(groups, num_computed=num_computed)
+        return scores
 
     def close(self) -> None:
         """End the threads; the server goes on."""

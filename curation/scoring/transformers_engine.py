@@ -67,20 +67,19 @@ class TransformersEngine:
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[list[ResponseScore]]:
         """Score every response of every group; see :class:`curation.scoring.engine.Engine`."""
-        self.counts.add_groups(groups)
         scores: list[list[Any]] = [[None] * len(group.response_ids) for group in groups]
-        rows = rows_of(groups, max_row_tokens=_ROW_TOKENS, is_shared=self._path != "plain")
+        rows = rows_of(groups, max_row_tokens=min(_ROW_TOKENS, self.batch_tokens), is_shared=self._path != "plain")
         for batch in batches_of(rows, batch_tokens=self.batch_tokens):
-            self.counts.num_computed += sum(row.length for row in batch)
             results = iter(self._forward(groups, batch))
             for row in batch:
                 for index in row.responses:
                     scores[row.group][index] = next(results)
+        self.counts.add_groups(groups, num_computed=sum(row.length for row in rows))
         return scores
 
     def close(self) -> None:
         """Free the model."""
-        del self._model, self._logits_of
+        self._model = self._logits_of = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -52,31 +52,36 @@ class VllmEngine:
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[list[ResponseScore]]:
         """Score every response of every group; see :class:`curation.scoring.engine.Engine`."""
-        self.counts.add_groups(groups)
         self._llm.reset_prefix_cache()  # so that a call's result does not depend on the calls before it
         requests = requests_of(groups, block_size=self._block_size)
-        served = self._serve(requests, groups)
+        served = self._path.serve(requests, groups)
+        num_computed = _num_computed(requests, served)
         totals = settle(requests, served)
         again = [number for number, total in enumerate(totals) if total is None]
         if again:
             retries = [_uncached(requests[number]) for number in again]
-            for number, request, result in zip(again, retries, self._serve(retries, groups), strict=True):
+            results = self._path.serve(retries, groups)
+            num_computed += _num_computed(retries, results)
+            for number, request, result in zip(again, retries, results, strict=True):
                 (totals[number],) = settle([request], [result])
                 served[number] = result
-        return _by_group(groups, requests, served, totals)
+        scores = _by_group(groups, requests, served, totals)
+        self.counts.add_groups(groups, num_computed=num_computed)
+        return scores
 
     def close(self) -> None:
         """End the engine and give its memory back."""
+        if self._llm is None:
+            return
         llm, self._llm = self._llm, None
         del self._path
         vllm_process.shut_down(llm)
         self._merged.cleanup()
 
-    def _serve(self, requests: Sequence[Request], groups: Sequence[EncodedGroup]) -> list[Served]:
-        served = self._path.serve(requests, groups)
-        for request, result in zip(requests, served, strict=True):
-            self.counts.num_computed += request.start + 1 + len(request.targets) - result.num_cached
-        return served
+
+def _num_computed(requests: Sequence[Request], served: Sequence[Served]) -> int:
+    pairs = zip(requests, served, strict=True)
+    return sum(request.start + 1 + len(request.targets) - result.num_cached for request, result in pairs)
 
 
 def _uncached(request: Request) -> Request:
@@ -92,7 +97,7 @@ def _by_group(
     scores: list[list[ResponseScore]] = [[] for _ in groups]
     for request, result, total in zip(requests, served, totals, strict=True):
         if total is None:
-            raise EngineError(f"vLLM served too late a row of a response twice ({len(request.targets)} tokens)")
+            raise RuntimeError(f"vLLM served too late a row of a response twice ({len(request.targets)} tokens)")
         embedding = None if result.embedding is None else np.asarray(result.embedding, dtype=np.float16)
         scores[request.group].append(ResponseScore(total, len(request.targets), embedding))
     return scores

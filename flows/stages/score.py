@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
-import duckdb
-import polars as pl
 from pydantic import ValidationError
 
-from curation.scoring.engine import ResponseScore
 from curation.scoring.engines import choose_engine, explain_choice, open_engine
-from curation.scoring.isolation import Failure, PatientScorer
-from curation.scoring.noise import score_noise
+from curation.scoring.isolation import PatientScorer
 from curation.scoring.policy import ReferencePolicy, open_policy
 from curation.scoring.settings import ScoringSettings
-from curation.scoring.shards import SHARD_TOKENS, PromptRow, Shard, shards_of
+from curation.scoring.shards import SHARD_TOKENS, shards_of
 from flows import lineage
 from flows.console import err, progress
 from flows.report import StageReport
+from flows.stages.score_shards import ShardRun, Tally, rows_to_score
 from flows.workspace import Workspace
 from schemas.errors import ConfigError, ModelError, WorkspaceError
-from schemas.identity import digest
-from warehouse.lake import Lake, claim_write
-from warehouse.scores import (
-    FAILURE_COLUMNS,
-    SCORE_COLUMNS,
-    count_responses,
-    insert_policy,
-    insert_shard,
-    unscored_prompts,
-)
+from warehouse.lake import Lake
+from warehouse.scores import ResponseCounts, count_responses
 
 UPSTREAM = ("ingest",)
 
@@ -47,7 +33,7 @@ def score(
     flow_run_id: str | None = None,
     **options: Any,
 ) -> StageReport:
-    """Score every (reference policy, response) that is not in ``raw.reference_scores`` yet.
+    """Score every response that the reference policy has not scored; one that failed before is tried again.
 
     Args:
         workspace: where.
@@ -58,7 +44,7 @@ def score(
 
     Raises:
         ModelError: there is no model, or it lacks its tokenizer or weights.
-        EngineError: the engine is not installed or cannot serve the model.
+        EngineError: the engine is not installed, cannot serve the model, or breaks.
         WorkspaceError: nothing was ingested yet.
     """
     settings = _settings(workspace, {"model": model, "engine": engine, **options})
@@ -67,13 +53,76 @@ def score(
             raise WorkspaceError("there are no responses to score", mend=f"winnow ingest -w {workspace.root} FILE")
         name, reason = explain_choice() if settings.engine == "auto" else (choose_engine(settings.engine), "")
         policy = open_policy(settings, settings.model or _last_model(lake))
-        num_all, num_todo = count_responses(lake, policy.reference_id)
-        if num_todo == 0:
-            return _nothing_new(lake, policy, num_all)
+        before = count_responses(lake, policy.reference_id)
+        if not _has_work(lake, policy, before):
+            return _nothing_new(lake, policy, before)
         run = _start(lake, settings, policy, name, flow_run_id)
         with closing(PatientScorer(lambda changed: open_engine(name, policy, changed), settings)) as scorer:
             _say_engine(scorer, reason)
-            return _Scoring(lake, policy, scorer, settings, run, num_all - num_todo).go(num_todo)
+            return _scored(ShardRun(lake, policy, scorer, settings, run), scorer, policy, run, before)
+
+
+def _has_work(lake: Lake, policy: ReferencePolicy, counts: ResponseCounts) -> bool:
+    """Whether something is new, or failed before and can be turned into tokens at least."""
+    if counts.num_new or not counts.num_failed:
+        return counts.num_new > 0
+    rows = rows_to_score(lake, policy, failed_before="")
+    return any(shard.groups for shard in shards_of(rows, policy, shard_tokens=SHARD_TOKENS["cpu"]))
+
+
+def _scored(
+    shards: ShardRun, scorer: PatientScorer, policy: ReferencePolicy, run: lineage.Run, before: ResponseCounts
+) -> StageReport:
+    """Do the work and say what came of it."""
+
+    def facts() -> dict[str, Any]:
+        return _facts(scorer, shards.tally, policy, before)
+
+    with progress("score", total=before.num_new + before.num_failed, unit="responses") as advance:
+        shards.go(advance, facts)
+    tally, found = shards.tally, facts()
+    lines = [
+        f"{tally.num_scored:,} responses under {policy.model} with {found['engine']} ({found['engine_path']},"
+        f" {found['dtype']}), {shards.note()}; {before.num_scored:,} were scored before",
+        *_set_aside(policy, tally.num_truncated, tally.num_failed),
+    ]
+    if shards.gave_up is not None:
+        lines.append(f"not all that failed before were tried again: {shards.gave_up.message}")
+    logging.getLogger(__name__).info("%s", lines[0])
+    return StageReport("score", run.run_id if shards.is_begun else None, tally.num_written, found, tuple(lines))
+
+
+def _facts(scorer: PatientScorer, tally: Tally, policy: ReferencePolicy, before: ResponseCounts) -> dict[str, Any]:
+    info, counts = scorer.engine.info, scorer.engine.counts
+    return {
+        "reference_id": policy.reference_id,
+        "num_scored": tally.num_scored,
+        "num_reused": before.num_scored,
+        "num_truncated": tally.num_truncated,
+        "num_failed": tally.num_failed,
+        "engine": info.engine,
+        "engine_path": info.path,
+        "engine_version": info.version,
+        "dtype": info.dtype,
+        "num_tokens": counts.num_unique,
+        "saving_realised": round(counts.saving_realised, 4),
+        "seconds": round(tally.seconds, 3),
+    }
+
+
+def _set_aside(policy: ReferencePolicy, num_truncated: int, num_failed: int) -> list[str]:
+    """Lines about the responses without a log-prob."""
+    lines = []
+    if num_truncated:
+        mend = (
+            "; --truncate left would cut their prompts"
+            if policy.truncate == "never"
+            else "; the response alone is too long"
+        )
+        lines.append(f"{num_truncated:,} do not fit in {policy.max_length:,} tokens and are marked is_truncated{mend}")
+    if num_failed:
+        lines.append(f"{num_failed:,} could not be scored; see raw.quarantine, reason not_scored")
+    return lines
 
 
 def _say_engine(scorer: PatientScorer, reason: str) -> None:
@@ -110,7 +159,7 @@ def _last_model(lake: Lake) -> str:
     return str(model)
 
 
-def _nothing_new(lake: Lake, policy: ReferencePolicy, num_reused: int) -> StageReport:
+def _nothing_new(lake: Lake, policy: ReferencePolicy, counts: ResponseCounts) -> StageReport:
     row = lake.con.execute(
         "select engine, engine_path from raw.reference_scores where reference_id = ? order by scored_at desc limit 1",
         [policy.reference_id],
@@ -119,173 +168,14 @@ def _nothing_new(lake: Lake, policy: ReferencePolicy, num_reused: int) -> StageR
     facts = {
         "reference_id": policy.reference_id,
         "num_scored": 0,
-        "num_reused": num_reused,
+        "num_reused": counts.num_scored,
+        "num_truncated": counts.num_truncated,
+        "num_failed": counts.num_failed,
         "engine": engine,
         "engine_path": path,
     }
-    line = f"nothing new: {num_reused:,} responses are scored under {policy.model}"
-    return StageReport("score", None, 0, facts, (line,))
-
-
-@dataclass
-class _Tally:
-    num_scored: int = 0
-    num_truncated: int = 0
-    num_failed: int = 0
-    seconds: float = 0.0
-
-    @property
-    def num_rows(self) -> int:
-        return self.num_scored + self.num_truncated + self.num_failed
-
-
-class _Scoring:
-    """One run over everything that is not scored yet."""
-
-    def __init__(
-        self,
-        lake: Lake,
-        policy: ReferencePolicy,
-        scorer: PatientScorer,
-        settings: ScoringSettings,
-        run: lineage.Run,
-        num_reused: int,
-    ) -> None:
-        self.lake = lake
-        self.policy = policy
-        self.scorer = scorer
-        self.run = run
-        self.num_reused = num_reused
-        self.tally = _Tally()
-        self.shard_tokens = settings.shard_tokens or SHARD_TOKENS.get(scorer.engine.info.device, 1 << 17)
-
-    def go(self, num_todo: int) -> StageReport:
-        with progress("score", total=num_todo, unit="responses") as advance:
-            pending: Shard | None = None
-            rows = (PromptRow(**row) for row in unscored_prompts(self.lake, self.policy.reference_id))
-            for shard in shards_of(rows, self.policy, shard_tokens=self.shard_tokens):
-                if pending is not None:
-                    self._do(pending, advance, is_last=False)
-                pending = shard
-            if pending is not None:
-                self._do(pending, advance, is_last=True)
-        return self._report()
-
-    def _do(self, shard: Shard, advance: Callable[[int, str], None], *, is_last: bool) -> None:
-        started = time.monotonic()
-        outcomes = self.scorer.score(shard.groups)
-        self.tally.seconds += time.monotonic() - started
-        scores, failures = self._frames(shard, outcomes)
-        is_first = self.tally.num_rows == 0
-        num_rows = self.tally.num_rows + len(scores)
-
-        def write(con: duckdb.DuckDBPyConnection) -> None:
-            claim_write(con)
-            if is_first:
-                insert_policy(con, self._policy_row())
-            insert_shard(self.lake, con, scores, failures)
-            if is_first or is_last:
-                facts = self._facts() if is_last else None
-                self.run.record(con, num_changed=num_rows, facts=facts, is_finished=is_last)
-
-        self._count(scores, failures)
-        self.lake.transact(self.run.run_id, write)
-        advance(len(scores), self._note())
-
-    def _count(self, scores: pl.DataFrame, failures: pl.DataFrame) -> None:
-        self.tally.num_failed += len(failures)
-        self.tally.num_truncated += int((scores["is_truncated"] & scores["logps"].is_null()).sum())
-        self.tally.num_scored += int(scores["logps"].is_not_null().sum())
-
-    def _frames(self, shard: Shard, outcomes: list[list[Any]]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Rows of ``raw.reference_scores`` and of ``raw.quarantine``."""
-        info = self.scorer.engine.info
-        rows, failures = [], []
-        for item in shard.items:
-            outcome = None if item.group is None else outcomes[item.group][item.index]
-            error = outcome.error if isinstance(outcome, Failure) else item.error
-            scored = outcome if isinstance(outcome, ResponseScore) else None
-            embedding = None if scored is None else scored.embedding
-            rows.append(
-                {
-                    "response_id": item.response_id,
-                    "logps": None if scored is None else scored.logps,
-                    "noise": None if scored is None else score_noise(info, item.num_tokens),
-                    "num_tokens": item.num_tokens,
-                    "num_prompt_tokens": item.num_prompt_tokens,
-                    "is_truncated": item.is_truncated,
-                    "embedding": None if embedding is None else embedding.astype("float32").tolist(),
-                }
-            )
-            if error is not None:
-                failures.append(self._failure(item.response_id, error))
-        scores = pl.DataFrame(rows, schema=SCORE_COLUMNS).with_columns(
-            reference_id=pl.lit(self.policy.reference_id),
-            engine=pl.lit(info.engine),
-            engine_path=pl.lit(info.path),
-            engine_version=pl.lit(info.version),
-            dtype=pl.lit(info.dtype if info.quantization is None else f"{info.dtype}/{info.quantization}"),
-            scored_at=pl.lit(lineage.utc_now()),
-            run_id=pl.lit(self.run.run_id),
-        )
-        return scores, pl.DataFrame(failures, schema=dict.fromkeys(FAILURE_COLUMNS, pl.String))
-
-    def _failure(self, response_id: str, error: str) -> dict[str, str]:
-        reason = "not_scored"
-        return {
-            "quarantine_id": digest(self.policy.reference_id, response_id, reason),
-            "source": f"score:{self.policy.model}",
-            "reason": reason,
-            "detail": error,
-            "payload": response_id,
-            "run_id": self.run.run_id,
-        }
-
-    def _policy_row(self) -> dict[str, Any]:
-        names = "reference_id model revision weights_hash tokenizer_hash chat_template_hash template quantization"
-        adapter = self.policy.adapter
-        return {name: getattr(self.policy, name) for name in names.split()} | {
-            "max_length": self.policy.max_length,
-            "truncate": self.policy.truncate,
-            "adapter": None if adapter is None else str(adapter),
-            "created_at": self.run.started_at,
-            "run_id": self.run.run_id,
-        }
-
-    def _note(self) -> str:
-        counts = self.scorer.engine.counts
-        shared = 1 - counts.num_computed / max(1, counts.num_total)
-        return f"{counts.num_unique / max(self.tally.seconds, 1e-9):,.0f} tokens/s, {shared:.0%} from the prefix"
-
-    def _facts(self) -> dict[str, Any]:
-        info, counts = self.scorer.engine.info, self.scorer.engine.counts
-        return {
-            "reference_id": self.policy.reference_id,
-            "num_scored": self.tally.num_scored,
-            "num_reused": self.num_reused,
-            "num_truncated": self.tally.num_truncated,
-            "num_failed": self.tally.num_failed,
-            "engine": info.engine,
-            "engine_path": info.path,
-            "engine_version": info.version,
-            "dtype": info.dtype,
-            "num_tokens": counts.num_unique,
-            "saving_realised": round(counts.saving_realised, 4),
-            "seconds": round(self.tally.seconds, 3),
-        }
-
-    def _report(self) -> StageReport:
-        facts, tally = self._facts(), self.tally
-        lines = [
-            f"{tally.num_scored:,} responses under {self.policy.model} with {facts['engine']} ({facts['engine_path']},"
-            f" {facts['dtype']}), {self._note()}; {self.num_reused:,} were scored before"
-        ]
-        if tally.num_truncated:
-            lines.append(
-                f"{tally.num_truncated:,} do not fit in {self.policy.max_length:,} tokens and are marked is_truncated;"
-                " --truncate left would cut their prompts"
-            )
-        if tally.num_failed:
-            lines.append(f"{tally.num_failed:,} could not be scored; see raw.quarantine, reason not_scored")
-        logging.getLogger(__name__).info("%s", lines[0])
-        return StageReport("score", self.run.run_id, tally.num_rows, facts, tuple(lines))
+    lines = [
+        f"nothing new: {counts.num_scored:,} responses are scored under {policy.model}",
+        *_set_aside(policy, counts.num_truncated, counts.num_failed),
+    ]
+    return StageReport("score", None, 0, facts, tuple(lines))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from schemas.errors import ConfigError, EngineError, ModelError, WorkspaceError
 from schemas.tokens import encode_group
 from tests.curation.scoring.real_groups import oracle_logps, tiny_tokenizer
 from tests.real_data import shared
+from warehouse.scores import quarantine_id
 
 SCORES = "select response_id, logps, num_tokens, num_prompt_tokens, is_truncated from raw.reference_scores order by all"
 
@@ -91,12 +93,7 @@ def test_only_new_responses_are_scored(workspace: Workspace, tmp_path: Path) -> 
 
 
 def test_two_policies_live_side_by_side(workspace: Workspace, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(shared("models/tiny-en"), other, copy_function=shutil.copyfile)
-    other.chmod(0o755)
-    tensors = load_file(other / "model.safetensors")
-    tensors["model.norm.weight"] *= 0.5
-    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    other = changed_model(tmp_path / "other", lambda tensors: tensors["model.norm.weight"].mul_(0.5))
     one, two = run(workspace), run(workspace, model=other)
     assert one.facts["reference_id"] != two.facts["reference_id"]
     assert one.facts["num_scored"] == two.facts["num_scored"]
@@ -155,6 +152,74 @@ def test_truncate_left_cuts_the_prompt_and_says_so(workspace: Workspace) -> None
     assert cut
     assert all(row[2] + row[3] == 100 for row in cut)
     assert report.facts["num_truncated"] == sum(row[2] >= 100 for row in found)
+
+
+def changed_model(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The small policy with other weights."""
+    shutil.copytree(shared("models/tiny-en"), folder, copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_what_failed_before_is_tried_again_and_leaves_the_quarantine(workspace: Workspace) -> None:
+    reference_id = run(workspace).facts["reference_id"]
+    whole = rows(workspace)
+    lost = [row[0] for row in whole[:3]]
+    with workspace.lake() as lake:
+        for response_id in lost:
+            lake.con.execute("update raw.reference_scores set logps = null where response_id = ?", [response_id])
+            lake.con.execute(
+                "insert into raw.quarantine values (?, 'score:m', null, 'not_scored', 'no memory', ?, 'r')",
+                [quarantine_id(reference_id, response_id), response_id],
+            )
+    report = run(workspace)
+    assert (report.facts["num_scored"], report.facts["num_reused"], report.num_changed) == (3, 45, 3)
+    assert [row[0::2] for row in rows(workspace)] == [row[0::2] for row in whole]
+    assert [row[1] for row in rows(workspace)] == pytest.approx([row[1] for row in whole], abs=1e-3)
+    assert rows(workspace, "from raw.quarantine") == []
+    assert run(workspace).run_id is None
+
+
+def test_what_fails_again_changes_nothing_and_is_not_called_scored(workspace: Workspace, tmp_path: Path) -> None:
+    (text,) = rows(workspace, "select text from raw.responses order by response_id limit 1")[0]
+    rare = max(tiny_tokenizer()(text, add_special_tokens=False)["input_ids"])
+
+    def spoil(tensors: dict[str, Any]) -> None:
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+        tensors["model.embed_tokens.weight"][rare] = float("nan")
+
+    model = changed_model(tmp_path / "spoilt", spoil)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    report = run(workspace, model=model)
+    num_failed = report.facts["num_failed"]
+    assert 0 < num_failed < 48
+    assert len(rows(workspace, "from raw.quarantine where reason = 'not_scored'")) == num_failed
+    with workspace.lake() as lake:
+        before = lake.snapshot_id()
+    again = run(workspace, model=model)
+    assert (again.run_id, again.num_changed, again.facts["num_failed"]) == (None, 0, num_failed)
+    with workspace.lake() as lake:
+        assert lake.snapshot_id() == before
+
+
+def test_what_cannot_be_tokenized_needs_no_engine_to_fail_again(workspace: Workspace, tmp_path: Path) -> None:
+    model = changed_model(tmp_path / "strict", lambda tensors: None)
+    refuses = "{% if messages | length > 2 %}{{ raise_exception('too many turns') }}{% endif %}"
+    template = model / "chat_template.jinja"
+    template.chmod(0o644)
+    template.write_text(refuses + template.read_text())
+    first = run(workspace, model=model, max_length=100)
+    assert first.facts["num_failed"] > 0
+    again = run(workspace, model=model, max_length=100)
+    assert again.run_id is None
+    scored, truncated, failed = again.lines
+    assert scored.startswith(f"nothing new: {first.facts['num_scored']} responses are scored")
+    assert truncated.startswith(f"{first.facts['num_truncated']} do not fit in 100 tokens")
+    assert failed.startswith(f"{first.facts['num_failed']} could not be scored")
 
 
 def test_a_bad_model_is_one_clear_error_and_leaves_the_lake_as_it_was(workspace: Workspace, tmp_path: Path) -> None:
