@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from curation.scoring import cpu_kernels
+
 _ROWS = 512  # for which the layout is chosen; it is right for any number
 
 
@@ -34,12 +36,8 @@ def packed_product(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tens
 
 def can_pack(weight: Tensor) -> bool:
     """Whether :func:`packed_product` takes this weight."""
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.bfloat16
-        and torch.backends.mkldnn.is_available()
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    return cpu_kernels.has_matrix_units(weight.device, weight.dtype) and hasattr(
+        torch.ops.mkldnn, "_reorder_linear_weight"
     )
 
 

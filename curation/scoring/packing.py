@@ -74,12 +74,60 @@ class Further:
 
 
 @dataclass(frozen=True, slots=True)
+class Trees:
+    """Who sees whom: a query sees the keys before it that are in its row's prompt or in its own segment.
+
+    Attributes:
+        prompt_end: where each row's prompt ends, int64 of shape (B,).
+        begin: where each place's segment begins: 0 in the prompt, else the place of its response's first token, -1
+            behind the row's end. int64 of shape (B, L).
+    """
+
+    prompt_end: Tensor
+    begin: Tensor
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no row has a second response, so that plain causal order is right."""
+        return not bool((self.begin > self.prompt_end[:, None]).any())
+
+    @property
+    def num_first(self) -> int:
+        """Where the longest prompt with its first response ends, in tokens from the row's start."""
+        return int(((self.begin == 0) | (self.begin == self.prompt_end[:, None])).sum(1).max())
+
+    def further(self) -> Further | None:
+        """The responses after each row's first; None where every row has one response."""
+        if self.is_causal:
+            return None
+        counts = (self.begin > self.prompt_end[:, None]).sum(1)
+        ends = (self.begin >= 0).sum(1, keepdim=True)
+        places = ends - counts[:, None] + torch.arange(int(counts.max()))
+        places = places.minimum(ends - 1)
+        is_seen = self._is_seen(self.begin.gather(1, places), places)
+        mask = torch.zeros(is_seen.shape).masked_fill_(~is_seen, float("-inf"))
+        return Further(torch.arange(len(ends))[:, None], places, mask[:, None])
+
+    def mask(self) -> Tensor | None:
+        """Which keys a query of the whole row sees: bool of shape (B, 1, L, L); None where all rows are causal."""
+        if self.is_causal:
+            return None
+        return self._is_seen(self.begin, torch.arange(self.begin.shape[1])[None])[:, None]
+
+    def _is_seen(self, own: Tensor, places: Tensor) -> Tensor:
+        """Shape (B, M, L), for queries whose segments begin at ``own``, shape (B, M), and who stand at ``places``."""
+        keys = torch.arange(self.begin.shape[1])
+        is_shared = keys < self.prompt_end[:, None, None]
+        return (is_shared | (self.begin[:, None, :] == own[:, :, None])) & (keys <= places[:, :, None])
+
+
+@dataclass(frozen=True, slots=True)
 class PackedBatch:
     """One forward pass.
 
     Attributes:
         input_ids, position_ids: int64 of shape (B, L); positions restart behind the prompt for each response.
-        segments: int32 of shape (B, L): 0 in the prompt, then the number of the response, -1 behind the row's end.
+        trees: which of these see which.
         predicting: flat index into B * L of the row that predicts each response token, shape (N,).
         targets: those tokens, shape (N,).
         owners: which response each belongs to, counted through the batch, shape (N,).
@@ -88,44 +136,11 @@ class PackedBatch:
 
     input_ids: Tensor
     position_ids: Tensor
-    segments: Tensor
+    trees: Trees
     predicting: Tensor
     targets: Tensor
     owners: Tensor
     last: Tensor
-
-    @property
-    def num_first(self) -> int:
-        """Where the longest prompt with its first response ends, in tokens from the row's start."""
-        return int(((self.segments == 0) | (self.segments == 1)).sum(1).max())
-
-    def further(self) -> Further | None:
-        """The responses after each row's first; None where every row has one response."""
-        counts = (self.segments > 1).sum(1)
-        if not counts.any():
-            return None
-        ends = (self.segments >= 0).sum(1, keepdim=True)
-        places = ends - counts[:, None] + torch.arange(int(counts.max()))
-        places = places.minimum(ends - 1)
-        own = self.segments.gather(1, places)[:, :, None]
-        keys = self.segments[:, None, :]
-        before = torch.arange(self.segments.shape[1]) <= places[:, :, None]
-        is_seen = ((keys == 0) | (keys == own)) & before
-        mask = torch.zeros(is_seen.shape).masked_fill_(~is_seen, float("-inf"))
-        return Further(torch.arange(len(ends))[:, None], places, mask[:, None])
-
-    def mask(self) -> Tensor | None:
-        """Which keys a query of the whole row sees: those before it in the prompt and in its own response.
-
-        Returns:
-            bool of shape (B, 1, L, L), or None where plain causal order is right.
-        """
-        if not (self.segments > 1).any():
-            return None
-        length = self.segments.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool).tril_()
-        keys, queries = self.segments[:, None, :], self.segments[:, :, None]
-        return ((keys == 0) | (keys == queries)).logical_and_(causal)[:, None]
 
 
 def pack(groups: Sequence[EncodedGroup], rows: Sequence[Row]) -> PackedBatch:
@@ -133,7 +148,7 @@ def pack(groups: Sequence[EncodedGroup], rows: Sequence[Row]) -> PackedBatch:
     length = max(row.length for row in rows)
     ids = np.zeros((len(rows), length), dtype=np.int64)
     positions = np.zeros_like(ids)
-    segments = np.full(ids.shape, -1, dtype=np.int32)
+    begin = np.full(ids.shape, -1, dtype=np.int64)
     predicting: list[np.ndarray] = []
     targets: list[np.ndarray] = []
     sizes: list[int] = []
@@ -143,13 +158,13 @@ def pack(groups: Sequence[EncodedGroup], rows: Sequence[Row]) -> PackedBatch:
         end = len(prompt)
         ids[number, :end] = prompt
         positions[number, :end] = np.arange(end)
-        segments[number, :end] = 0
-        for segment, index in enumerate(row.responses, start=1):
+        begin[number, :end] = 0
+        for index in row.responses:
             response = np.asarray(groups[row.group].response_ids[index], dtype=np.int64)
             start, end = end, end + len(response)
             ids[number, start:end] = response
             positions[number, start:end] = np.arange(len(prompt), len(prompt) + len(response))
-            segments[number, start:end] = segment
+            begin[number, start:end] = start
             before = np.arange(start - 1, end - 1)
             before[0] = len(prompt) - 1
             predicting.append(before + number * length)
@@ -159,7 +174,7 @@ def pack(groups: Sequence[EncodedGroup], rows: Sequence[Row]) -> PackedBatch:
     return PackedBatch(
         torch.from_numpy(ids),
         torch.from_numpy(positions),
-        torch.from_numpy(segments),
+        Trees(torch.tensor([len(groups[row.group].prompt_ids) for row in rows]), torch.from_numpy(begin)),
         torch.from_numpy(np.concatenate(predicting)),
         torch.from_numpy(np.concatenate(targets)),
         torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),

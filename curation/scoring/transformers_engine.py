@@ -10,14 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curation.scoring import cpu_kernels
 from curation.scoring.adapter import merge_adapter
 from curation.scoring.engine import EngineInfo, Projection, ResponseScore, TokenCounts
+from curation.scoring.fused_layers import fuse_layers
 from curation.scoring.lm_head import token_logps
 from curation.scoring.packed_linear import pack_layers, packed_product
 from curation.scoring.packing import PackedBatch, Row, batches_of, pack, rows_of
 from curation.scoring.policy import ReferencePolicy
 from curation.scoring.settings import ScoringSettings
 from curation.scoring.tree_attention import NAME as TREE_ATTENTION
+from curation.scoring.tree_attention import tree_order
 from schemas.errors import EngineError, ModelError
 from schemas.tokens import EncodedGroup
 
@@ -50,7 +53,9 @@ class TransformersEngine:
         head = self._model.get_output_embeddings()
         self._vocab_size = head.weight.shape[0]
         self._logits_of = packed_product(head.weight, head.bias) or head
-        pack_layers(self._model.base_model)
+        if cpu_kernels.has_matrix_units(self._device, self._model.dtype):
+            fuse_layers(self._model.base_model)
+            pack_layers(self._model.base_model)
         self.batch_tokens = settings.batch_tokens or BATCH_TOKENS[self._device.type]
         self._projection = _projection(self._model, self._device) if settings.embeddings else None
         self._path = self._find_path(policy.max_length)
@@ -106,13 +111,9 @@ class TransformersEngine:
     def _hidden(self, batch: PackedBatch) -> Tensor:
         """Last hidden states, shape (B * L, D)."""
         if self._path == "shared":
-            further = batch.further()
-            order: dict[str, Any] = {
-                "num_first": batch.num_first,
-                "further": None if further is None else further.to(self._device, self._model.dtype),
-            }
+            order = tree_order(batch.trees, self._device, self._model.dtype)
         else:
-            mask = batch.mask()
+            mask = batch.trees.mask()
             order = {"attention_mask": None if mask is None else mask.to(self._device)}
         out = self._model.base_model(
             input_ids=batch.input_ids.to(self._device),

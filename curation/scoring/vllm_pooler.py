@@ -18,6 +18,7 @@ from vllm import ModelRegistry, PoolingParams
 from vllm.model_executor.layers.pooler.abstract import Pooler
 from vllm.model_executor.models.interfaces_base import VllmModelForPooling
 
+from curation.scoring import cpu_kernels, vllm_cpu_layers
 from curation.scoring.engine import Projection
 from curation.scoring.lm_head import token_logps
 from curation.scoring.packed_linear import head_product
@@ -173,6 +174,8 @@ def _scored_class(base: type) -> type:
     def __init__(self: Any, *, vllm_config: Any, prefix: str = "") -> None:  # noqa: N807
         base.__init__(self, vllm_config=vllm_config, prefix=prefix)  # type: ignore[misc]
         config = vllm_config.model_config
+        if cpu_kernels.has_matrix_units(torch.device(vllm_config.device_config.device), config.dtype):
+            vllm_cpu_layers.replace_layers(self)
         self.pooler = LogpsPooler(
             self,
             vocab_size=config.get_vocab_size(),

@@ -4,8 +4,9 @@
         --data ../shared/data/hh_rlhf/harmless-base-test.jsonl.gz --pairs 1000
 
 All of it runs in one process on the same machine, with the same batch, cache block and dtype. Every time is the best of
-``--repeats``. *Baseline*: vLLM with ``prompt_logprobs=1``, chosen and rejected as separate requests. *Limit*: the same
-engine's plain prefill of the same requests without cache or log-probs, divided by all tokens over unique tokens.
+``--repeats``; ``--growth`` also scores more pairs, shard by shard as a run does. *Baseline*: vLLM with
+``prompt_logprobs=1``, chosen and rejected as separate requests. *Limit*: the same engine's plain prefill of the same
+requests without cache or log-probs, divided by all tokens over unique tokens.
 On a GPU, ``--shape 1b`` or ``--shape 8b`` makes a Llama of that shape with random weights on the spot.
 """
 
@@ -20,15 +21,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from curation.scoring import vllm_process
+from curation.scoring.engine import Engine
 from curation.scoring.engines import open_engine
 from curation.scoring.policy import ReferencePolicy, open_policy
 from curation.scoring.settings import ScoringSettings
+from curation.scoring.shards import SHARD_TOKENS
 from schemas.tokens import EncodedGroup, encode_groups
 from tests.curation.scoring.real_groups import hh_texts
 
@@ -73,6 +77,7 @@ def _measure(
     result["device"] = engine.info.device
     seconds = _best(lambda: engine.score(pairs), options.repeats)
     batch_tokens, realised = engine.batch_tokens, engine.counts.saving_realised
+    growth = {count: _growth(engine, _pairs(policy, options.data, count)) for count in options.growth}
     engine.close()
     result |= {
         "seconds": round(seconds, 3),
@@ -81,6 +86,8 @@ def _measure(
         "prefix_saving_realised": round(realised, 4),
         "peak_gib": _peak_gib(),
     }
+    if growth:
+        result["growth_seconds"] = {count: round(seconds, 2) for count, seconds in growth.items()}
     if vllm_process.vllm_version() is not None and not options.skip_vllm:
         baseline, prefill = _vllm_times(policy, settings, pairs, batch_tokens, options)
         limit = prefill * unique / total
@@ -94,9 +101,25 @@ def _measure(
     if options.trl_pairs:
         trl = _trl_seconds_per_token(policy, settings, pairs[: options.trl_pairs]) * total
         result |= {"trl_seconds": round(trl, 3), "ratio_trl": round(trl / seconds, 3)}
-    if torch.cuda.is_available():
-        result["flops_use"] = round(_flops(policy, pairs) / seconds / _matmul_rate(), 4)
+    result["flops_use"] = round(_flops(policy, pairs) / seconds / _matmul_rate(engine.info.dtype), 4)
     return result
+
+
+def _growth(engine: Engine, pairs: list[EncodedGroup]) -> float:
+    """Seconds for pairs that are scored shard by shard."""
+    shard_tokens = SHARD_TOKENS[engine.info.device]
+    started = _clock()
+    shard: list[EncodedGroup] = []
+    size = 0
+    for group in pairs:
+        shard.append(group)
+        size += len(group.prompt_ids) + sum(map(len, group.response_ids))
+        if size > shard_tokens:
+            engine.score(shard)
+            shard, size = [], 0
+    if shard:
+        engine.score(shard)
+    return _clock() - started
 
 
 def _vllm_times(
@@ -160,7 +183,7 @@ def _trl_seconds_per_token(policy: ReferencePolicy, settings: ScoringSettings, p
 
 def _clock() -> float:
     """Seconds by the wall, or of this process's CPUs with ``--clock cpu``, for a machine that others use too."""
-    return time.process_time() if "cpu" in sys.argv else time.perf_counter()
+    return time.process_time() if _options().clock == "cpu" else time.perf_counter()
 
 
 def _best(work: Callable[[], Any], repeats: int) -> float:
@@ -209,17 +232,20 @@ def _flops(policy: ReferencePolicy, pairs: list[EncodedGroup]) -> float:
     return 2.0 * (layer * config["num_hidden_layers"] * unique + size * config["vocab_size"] * rows)
 
 
-def _matmul_rate() -> float:
-    """FLOPs a second of a large bf16 product on this GPU, now."""
-    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+def _matmul_rate(dtype: str) -> float:
+    """FLOPs a second of a large product in this dtype, now; the best of five."""
+    has_gpu = torch.cuda.is_available()
+    size, times = (8192, 10) if has_gpu else (2048, 2)
+    a, b = (torch.randn(size, size, device="cuda" if has_gpu else "cpu").to(getattr(torch, dtype)) for _ in range(2))
+    best = float("inf")
     for _ in range(5):
-        a @ b
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    for _ in range(50):
-        a @ b
-    torch.cuda.synchronize()
-    return 50 * 2 * 8192**3 / (time.perf_counter() - started)
+        started = _clock()
+        for _ in range(times):
+            a @ b
+        if has_gpu:
+            torch.cuda.synchronize()
+        best = min(best, _clock() - started)
+    return times * 2 * size**3 / best
 
 
 def _peak_gib() -> float:
@@ -228,6 +254,7 @@ def _peak_gib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
 
 
+@cache
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
@@ -240,7 +267,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--max-length", type=int)
     parser.add_argument("--batch-tokens", type=int)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--trl-pairs", type=int, default=0, help="pairs that TRL is timed on, scaled by tokens; 0: not")
+    parser.add_argument("--growth", type=int, nargs="*", default=(), help="also time these numbers of pairs")
+    parser.add_argument(
+        "--trl-pairs", type=int, default=48, help="pairs that TRL is timed on, scaled by tokens; 0: not"
+    )
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that is shared")
     parser.add_argument("--skip-vllm", action="store_true", help="time only the engine")
     return parser.parse_args()

@@ -1,0 +1,78 @@
+"""Norms and gated activations of a loaded model as one loop over their values, on a CPU that computes in bfloat16.
+
+A layer is replaced only if its own answer to random input is what the loop gives, so a norm or an activation that is
+written otherwise (Gemma's, for one) is left as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from curation.scoring import cpu_kernels
+
+_TOLERANCE = 2**-6  # some roundings of bfloat16, relative
+
+
+class FusedRMSNorm(nn.Module):
+    """RMS norm, not for training."""
+
+    def __init__(self, weight: Tensor, epsilon: float) -> None:
+        super().__init__()
+        self._weight, self._epsilon = weight.detach(), epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (..., D) to the same."""
+        return cpu_kernels.rms_norm(x, self._weight, self._epsilon)
+
+
+class FusedGatedMLP(nn.Module):
+    """``down(silu(gate(x)) * up(x))`` with one product for gate and up, not for training."""
+
+    def __init__(self, gate: nn.Linear, up: nn.Linear, down: nn.Module) -> None:
+        super().__init__()
+        self.both = nn.Linear(gate.in_features, 2 * gate.out_features, bias=gate.bias is not None, device="meta")
+        self.both.weight = _joined(gate.weight, up.weight)
+        if gate.bias is not None:
+            self.both.bias = _joined(gate.bias, up.bias)
+        self.down = down
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (..., D) to the same."""
+        out: Tensor = self.down(cpu_kernels.silu_product(self.both(x)))
+        return out
+
+
+def _joined(one: Tensor, other: Tensor) -> nn.Parameter:
+    return nn.Parameter(torch.cat([one.detach(), other.detach()]), requires_grad=False)
+
+
+@torch.inference_mode()
+def fuse_layers(module: nn.Module) -> None:
+    """Replace the norms and gated MLPs below a module that one loop computes; not for training."""
+    for name, child in list(module.named_children()):
+        fused, size = _fused(child)
+        if fused is not None and _is_same(child, fused, size):
+            setattr(module, name, fused)
+        else:
+            fuse_layers(child)
+
+
+def _fused(layer: Any) -> tuple[nn.Module | None, int]:
+    """What might stand in for a layer, and the size of its input."""
+    weight = getattr(layer, "weight", None)
+    epsilon = getattr(layer, "variance_epsilon", getattr(layer, "eps", None))
+    if type(layer).__name__.endswith("RMSNorm") and isinstance(weight, Tensor) and isinstance(epsilon, float):
+        return (FusedRMSNorm(weight, epsilon) if weight.dtype == torch.bfloat16 else None), len(weight)
+    gate, up, down = (getattr(layer, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
+    if type(gate) is type(up) is type(down) is nn.Linear and gate.weight.dtype == torch.bfloat16:
+        return FusedGatedMLP(gate, up, down), gate.in_features
+    return None, 0
+
+
+def _is_same(layer: nn.Module, fused: nn.Module, size: int) -> bool:
+    x = torch.randn(4, size, generator=torch.Generator().manual_seed(0)).bfloat16()
+    expected = layer(x).float()
+    return torch.allclose(fused(x).float(), expected, rtol=_TOLERANCE, atol=_TOLERANCE * float(expected.abs().mean()))

@@ -1,0 +1,117 @@
+"""The CPU's loops give what torch gives in float64, up to the rounding of what they return."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention, silu
+
+from curation.scoring import cpu_kernels
+from curation.scoring.packing import Trees
+from curation.scoring.tree_attention import _in_blocks
+
+HALF_ULP = 2**-8  # of bfloat16, relative
+
+
+def _random(*shape: int, dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 17), (700, 1000), (0, 5)])
+def test_log_sum_exp(dtype: torch.dtype, shape: tuple[int, int]) -> None:
+    logits = _random(*shape, dtype=dtype) * 10
+    expected = logits.double().logsumexp(-1)
+    torch.testing.assert_close(cpu_kernels.log_sum_exp(logits).double(), expected, rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("shift", [-30_000.0, -200.0, 200.0, 30_000.0])
+def test_log_sum_exp_of_logits_of_any_size(shift: float) -> None:
+    logits = (_random(5, 300, dtype=torch.float32) * 40).sub(shift)
+    logits[0] = logits[0].abs().neg() - 1  # a row without a positive logit
+    expected = logits.double().logsumexp(-1)
+    torch.testing.assert_close(cpu_kernels.log_sum_exp(logits).double(), expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), -float("nan"), float("inf")])
+def test_log_sum_exp_hides_no_number_that_is_none(bad: float) -> None:
+    logits = torch.zeros(3, 40)
+    logits[1, 33] = bad
+    assert cpu_kernels.log_sum_exp(logits).isfinite().tolist() == [True, False, True]
+
+
+def test_a_masked_logit_adds_nothing() -> None:
+    logits = torch.zeros(1, 40)
+    logits[0, 7:] = -float("inf")
+    assert cpu_kernels.log_sum_exp(logits).item() == pytest.approx(np.log(7), rel=1e-6)
+
+
+def test_many_rows_in_several_threads_are_the_same_rows() -> None:
+    logits = _random(1100, 1000)  # enough for four parts
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = cpu_kernels.log_sum_exp(logits)
+        torch.set_num_threads(3)
+        assert torch.equal(cpu_kernels.log_sum_exp(logits), alone)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_silu_product() -> None:
+    both = _random(40, 2 * 33) * 8
+    gate, up = both.double().chunk(2, dim=-1)
+    found = cpu_kernels.silu_product(both).double()
+    torch.testing.assert_close(found, silu(gate) * up, rtol=HALF_ULP, atol=1e-30)
+
+
+def test_silu_product_of_the_largest_numbers() -> None:
+    both = torch.tensor([[3e38, -3e38, 0.0, 1.0, 1.0, 1.0]]).bfloat16()
+    assert cpu_kernels.silu_product(both).tolist() == [[both[0, 0].item(), 0.0, 0.0]]
+
+
+def test_rms_norm() -> None:
+    x, weight = _random(2, 20, 48) * 5, _random(48, seed=1)
+    norm = torch.nn.RMSNorm(48, eps=1e-5)
+    norm.weight = torch.nn.Parameter(weight.double(), requires_grad=False)
+    found = cpu_kernels.rms_norm(x, weight, 1e-5)
+    torch.testing.assert_close(found.double(), norm(x.double()), rtol=3 * HALF_ULP, atol=0)
+
+
+def test_adding_and_norm_in_place() -> None:
+    x, residual, weight = _random(20, 48), _random(20, 48, seed=1) * 5, _random(48, seed=2)
+    total = x.float() + residual.float()
+    normal = total * (total.pow(2).mean(-1, keepdim=True) + 1e-5).rsqrt()
+    cpu_kernels.add_rms_norm_(x, residual, weight, 1e-5)
+    assert torch.equal(residual, total.bfloat16())
+    torch.testing.assert_close(x.float(), normal * weight.float(), rtol=3 * HALF_ULP, atol=0)
+
+
+def _forest(lengths: list[tuple[int, ...]]) -> Trees:
+    """Rows of a prompt and responses of these lengths."""
+    begin = torch.full((len(lengths), max(map(sum, lengths))), -1)
+    for row, (prompt, *responses) in enumerate(lengths):
+        begin[row, :prompt] = 0
+        end = prompt
+        for size in responses:
+            begin[row, end : end + size] = end
+            end += size
+    return Trees(torch.tensor([prompt for prompt, *_ in lengths]), begin)
+
+
+@pytest.mark.parametrize("key_heads", [1, 2, 4])
+@pytest.mark.parametrize("scale", [0.1, 0.25])
+def test_tree_attention_in_blocks_is_attention_under_the_whole_mask(key_heads: int, scale: float) -> None:
+    trees = _forest([(90, 30, 41, 5), (1, 2), (100, 60), (3, 1, 1, 1)])
+    length = trees.begin.shape[1]
+    query, key, value = (_random(4, heads, length, 16, seed=heads) for heads in (4, key_heads, key_heads))
+    found = _in_blocks(query, key, value, trees, scale)
+    expected = scaled_dot_product_attention(
+        query.double(), key.double(), value.double(), attn_mask=trees.mask(), scale=scale, enable_gqa=True
+    ).transpose(1, 2)
+    is_row = trees.begin >= 0
+    difference = (found.double() - expected)[is_row].abs().max()
+    assert difference < 0.02, "some roundings of bfloat16 of values up to 4"
+    assert found[~is_row].eq(0).all(), "what lies behind a row's end is a number"
