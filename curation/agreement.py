@@ -5,18 +5,25 @@ A unit is a pair; units with fewer than two votes carry no information on agreem
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curation.annotators.coded import chunks_of_pairs
+from curation.annotators.judgments import Labels
 from curation.annotators.voices import one_vote_each
-from curation.annotators.votes import NUM_VOTES, Votes, encode
+from curation.annotators.votes import NUM_VOTES, Votes
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.integer]
 Merge = Callable[[Ints, Ints, Ints], tuple[Ints, Ints]]
+
+_CHUNK_VOTES = 1_000_000
+"""Votes, or two votes beside one another, that are counted at a time."""
+
+_KINDS = NUM_VOTES * NUM_VOTES
 
 
 def krippendorff_alpha(counts: NDArray[np.integer] | Array, *, weights: Array | None = None, level: str) -> Array:
@@ -60,18 +67,12 @@ def _distance(margin: Array, level: str) -> Array:
 
 
 def unit_patterns(
-    pair: NDArray[np.integer],
-    value: NDArray[np.integer],
-    num_values: int,
-    *,
-    name: str,
-    labels: pl.Series,
-    merge: Merge | None = None,
+    pair: Ints, value: Ints, num_values: int, *, name: str, labels: Labels, merge: Merge | None = None
 ) -> pl.DataFrame:
-    """How many units of each value of a slice have the same vote counts.
+    """How many units of each value of a slice have the same vote counts; counted some pairs at a time.
 
     Args:
-        pair: index of each vote's pair, shape (N,).
+        pair: index of each vote's pair, ascending, shape (N,).
         value: code of each vote, in rank order from 0, shape (N,).
         num_values: V, how many codes there are.
         name: name of the slice.
@@ -82,24 +83,37 @@ def unit_patterns(
     Returns:
         ``slice``, ``slice_value``, ``counts`` (list of V), ``num_same``.
     """
-    is_labelled = labels.is_not_null().to_numpy()
-    names, label = encode(labels.drop_nulls())
-    unit = pair[is_labelled].astype(np.int64) * len(names) + label
-    kept = value[is_labelled]
-    if merge is not None:
-        unit, kept = merge(unit, np.flatnonzero(is_labelled), kept)
-    votes = pl.DataFrame({"unit": unit, "value": kept.astype(np.int32)})
-    counts = [(pl.col("value") == code).sum().alias(f"n{code}") for code in range(num_values)]
     columns = [f"n{code}" for code in range(num_values)]
-    units = votes.group_by("unit").agg(counts)
-    patterns = units.group_by(pl.col("unit") % max(len(names), 1), *columns).agg(num_same=pl.len().cast(pl.Int64))
-    patterns = patterns.with_columns(slice_value=names.gather(patterns["unit"]))
+    schema = {"label": pl.Int64, **dict.fromkeys(columns, pl.Int64), "num_same": pl.UInt32}
+    parts = [pl.DataFrame(schema=schema)]
+    for first, last in chunks_of_pairs(pair, _CHUNK_VOTES):
+        chosen = first + np.flatnonzero(labels.code[first:last] >= 0)
+        unit: Ints = pair[chosen].astype(np.int64) * len(labels.names) + labels.code[chosen]
+        kept = value[chosen]
+        if merge is not None:
+            unit, kept = merge(unit, chosen, kept)
+        units = _units(unit, kept, num_values, len(labels.names))
+        parts.append(pl.DataFrame(units, schema=["label", *columns]).group_by("label", *columns).agg(num_same=pl.len()))
+    patterns = pl.concat(parts).group_by("label", *columns).agg(pl.col("num_same").sum().cast(pl.Int64))
     return patterns.select(
         pl.lit(name).alias("slice"),
-        "slice_value",
-        pl.concat_list(pl.col(columns).cast(pl.Int64)).alias("counts"),
+        labels.names.gather(patterns["label"]).alias("slice_value"),
+        pl.concat_list(columns).alias("counts"),
         "num_same",
     )
+
+
+def _units(unit: Ints, value: Ints, num_values: int, num_labels: int) -> NDArray[np.int64]:
+    """Label and vote counts of each unit, shape (U, 1 + V); a unit is a pair times ``num_labels`` plus a label."""
+    if not (unit[1:] >= unit[:-1]).all():
+        sequence = np.argsort(unit, kind="stable")
+        unit, value = unit[sequence], value[sequence]
+    is_first = np.ones(len(unit), dtype=bool)
+    is_first[1:] = unit[1:] != unit[:-1]
+    number = np.cumsum(is_first) - 1
+    first = unit[is_first]
+    counts = np.bincount(number * num_values + value, minlength=len(first) * num_values).reshape(-1, num_values)
+    return np.column_stack((first % num_labels, counts))
 
 
 def alpha_by_slice(patterns: pl.DataFrame, *, level: str, num_bootstraps: int, seed: int) -> pl.DataFrame:
@@ -178,32 +192,55 @@ def shared_votes(votes: Votes) -> pl.DataFrame:
     else as a tie.
 
     Returns:
-        ``annotator_1`` and ``annotator_2`` (the lower id first), ``vote_1``, ``vote_2`` (canonical codes), ``num``.
+        ``annotator_1`` and ``annotator_2`` (the lower id first), ``num_shared`` pairs, ``num_same`` votes, and the
+        votes of each by canonical code, ``first_0`` to ``first_2`` and ``second_0`` to ``second_2``.
     """
     voices = one_vote_each(votes, is_unnamed_one=True)
-    pair, annotator, vote = voices.pair, voices.annotator, voices.vote.astype(np.int64)
-    kinds = NUM_VOTES * NUM_VOTES
-    parts = [pl.DataFrame(schema={"key": pl.Int64, "num": pl.UInt32})]
-    distance = 1
-    while len(pair) > distance:
-        left = np.flatnonzero(pair[distance:] == pair[:-distance])
-        if len(left) == 0:
-            break
-        right = left + distance
-        key = annotator[left].astype(np.int64) * votes.num_annotators + annotator[right]
-        key = key * kinds + vote[left] * NUM_VOTES + vote[right]
-        parts.append(pl.DataFrame({"key": key}).group_by("key").agg(num=pl.len().cast(pl.UInt32)))
-        distance += 1
-    counts = pl.concat(parts).group_by("key").agg(pl.col("num").sum().cast(pl.Int64)).sort("key")
-    both, kind = counts["key"] // kinds, counts["key"] % kinds
-    return pl.DataFrame(
-        {
-            "annotator_1": votes.annotator_ids.gather(both // votes.num_annotators),
-            "annotator_2": votes.annotator_ids.gather(both % votes.num_annotators),
-            "vote_1": (kind // NUM_VOTES).cast(pl.Int8),
-            "vote_2": (kind % NUM_VOTES).cast(pl.Int8),
-            "num": counts["num"],
-        }
+    found, num_found = [pl.DataFrame(schema={"key": pl.Int64, "num": pl.Int64})], 0
+    for first, last in chunks_of_pairs(voices.pair, _CHUNK_VOTES):
+        annotator, vote = voices.annotator[first:last].astype(np.int64), voices.vote[first:last]
+        for left, right in _beside(voices.pair[first:last]):
+            both = annotator[left] * votes.num_annotators + annotator[right]
+            key = pl.DataFrame({"key": both * _KINDS + vote[left] * NUM_VOTES + vote[right]})
+            found.append(key.group_by("key").agg(num=pl.len().cast(pl.Int64)))
+            num_found += len(found[-1])
+            if num_found > max(len(found[0]), 4 * _CHUNK_VOTES):
+                found, num_found = [_added(found)], 0
+    return _of_both(_added(found), votes)
+
+
+def _beside(pair: Ints) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Indices of every two votes on the same pair, the earlier one left, some at a time; ``pair`` ascends."""
+    num_after = np.searchsorted(pair, pair, side="right") - np.arange(1, len(pair) + 1)
+    ends = np.cumsum(num_after)
+    first, done = 0, 0
+    while first < len(pair):
+        last = max(int(np.searchsorted(ends, done + _CHUNK_VOTES, side="right")), first + 1)
+        num = num_after[first:last]
+        left = np.repeat(np.arange(first, last), num)
+        yield left, left + 1 + np.arange(len(left)) - np.repeat(ends[first:last] - num - done, num)
+        first, done = last, int(ends[last - 1])
+
+
+def _added(counts: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(counts).group_by("key").agg(pl.col("num").sum())
+
+
+def _of_both(counts: pl.DataFrame, votes: Votes) -> pl.DataFrame:
+    """Sums of each two annotators from counts of (annotator, annotator, vote, vote)."""
+    num, codes = pl.col("num"), {"first": pl.col("kind") // NUM_VOTES, "second": pl.col("kind") % NUM_VOTES}
+    sums = {f"{side}_{v}": (num * (code == v)).sum() for side, code in codes.items() for v in range(NUM_VOTES)}
+    is_same = codes["first"] == codes["second"]
+    both = (
+        counts.select("num", both=pl.col("key") // _KINDS, kind=(pl.col("key") % _KINDS).cast(pl.Int8))
+        .group_by("both")
+        .agg(num_shared=num.sum(), num_same=(num * is_same).sum(), **sums)
+        .sort("both")
+    )
+    return both.select(
+        votes.annotator_ids.gather(both["both"] // votes.num_annotators).alias("annotator_1"),
+        votes.annotator_ids.gather(both["both"] % votes.num_annotators).alias("annotator_2"),
+        pl.exclude("both"),
     )
 
 
@@ -213,17 +250,12 @@ def annotator_pairs(shared: pl.DataFrame) -> pl.DataFrame:
     Args:
         shared: of :func:`shared_votes`, with ``criterion``.
     """
-    num, first, second = pl.col("num"), pl.col("vote_1"), pl.col("vote_2")
-    sums = [(num * (first == v)).sum().alias(f"first_{v}") for v in range(NUM_VOTES)]
-    sums += [(num * (second == v)).sum().alias(f"second_{v}") for v in range(NUM_VOTES)]
     chance = pl.sum_horizontal(pl.col(f"first_{v}") * pl.col(f"second_{v}") for v in range(NUM_VOTES))
     raw, by_chance = pl.col("raw_agreement"), pl.col("chance_agreement")
     return (
-        shared.group_by("annotator_1", "annotator_2", "criterion")
-        .agg(*sums, num_shared=num.sum(), agree=(num * (first == second)).sum())
-        .sort("annotator_1", "annotator_2", "criterion")
+        shared.sort("annotator_1", "annotator_2", "criterion")
         .with_columns(
-            raw_agreement=pl.col("agree") / pl.col("num_shared"),
+            raw_agreement=pl.col("num_same") / pl.col("num_shared"),
             chance_agreement=chance / (pl.col("num_shared") * pl.col("num_shared")),
         )
         .select(

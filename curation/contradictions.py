@@ -7,19 +7,28 @@ criterion, as numbers, some pairs at a time; the other two in the pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import duckdb
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation.annotators.votes import BACKWARD, FORWARD, HIGH, LOW, TIE, Votes
+from curation.annotators.coded import BACKWARD, FORWARD, LOW, UNNAMED, CodedJudgments, chunks_of_pairs, opposed
 from schemas.identity import sql_digest
 
-_SCHEMA = {
+_KINDS = pl.Enum(
+    [
+        "between_annotators",
+        "within_annotator",
+        "between_orders",
+        "between_sources",
+        "between_near_duplicates",
+        "transitive",
+    ]
+)
+
+_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "contradiction_id": pl.String,
-    "kind": pl.String,
+    "kind": _KINDS,
     "pair_id": pl.String,
     "other_pair_id": pl.String,
     "annotator_id": pl.String,
@@ -29,6 +38,8 @@ _SCHEMA = {
 }
 
 _CHUNK_VOTES = 1_000_000
+
+_ORDERS = {FORWARD: "low_first", BACKWARD: "high_first"}
 
 _BETWEEN_ANNOTATORS = """
     select
@@ -147,46 +158,44 @@ _TRANSITIVE = """
 """
 
 
-def between_votes(votes: Votes, judgments: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+def between_votes(coded: CodedJudgments, pairs: pl.DataFrame) -> pl.DataFrame:
     """Contradictions among the votes on each pair: the columns of ``raw.contradictions`` but ``run_id``.
 
     Args:
-        votes: on one criterion.
-        judgments: that they were made from: ``judgment_id``, ``annotator_id``, ``source``.
-        pairs: consensus in the order of the votes' pairs: ``chosen_id``.
+        coded: judgments on one criterion.
+        pairs: consensus in the order of their pairs: ``chosen_id``.
     """
-    low_is_chosen: NDArray[np.bool_] = (pairs["chosen_id"] == votes.low_ids).to_numpy()
-    is_contested: NDArray[np.bool_] = np.minimum(votes.tally[:, LOW], votes.tally[:, HIGH]) > 0
+    chosen = np.flatnonzero(opposed(coded.pair, coded.vote))
+    is_named = ~coded.annotator_ids.str.starts_with(UNNAMED).to_numpy()
     found = [pl.DataFrame(schema=_SCHEMA)]
-    for chosen in _chunks(np.flatnonzero(is_contested[votes.pair] & (votes.vote != TIE)), votes.pair):
-        pair = votes.pair[chosen]
-        row = votes.row[chosen]
-        order = votes.order[chosen]
-        sides = judgments.select("judgment_id", "annotator_id", "source")[row].select(
-            "judgment_id",
-            "source",
-            pair=pl.Series(pair),
-            annotator=pl.when(pl.col("annotator_id").is_not_null()).then(pl.Series(votes.annotator[chosen])),
-            display_order=pl.when(pl.Series(order == FORWARD))
-            .then(pl.lit("low_first"))
-            .when(pl.Series(order == BACKWARD))
-            .then(pl.lit("high_first")),
-            is_for=pl.Series((votes.vote[chosen] == LOW) == low_is_chosen[pair]),
-        )
+    for first, last in chunks_of_pairs(coded.pair[chosen], _CHUNK_VOTES):
+        rows = chosen[first:last]
+        pair, annotator, order = coded.pair[rows], coded.annotator[rows], coded.order[rows]
         codes = np.unique(pair)
-        contested = pl.DataFrame({"pair": codes, "pair_id": votes.pair_ids.gather(codes)})
-        part = _found(_queries(votes, chosen, sides), {"sides": sides, "contested": contested})
+        contested = pl.DataFrame({"pair": codes, "pair_id": coded.pair_ids.gather(codes)})
+        low_is_chosen = pairs["chosen_id"].gather(codes) == coded.response_ids.gather(coded.low[codes])
+        is_low_chosen = low_is_chosen.to_numpy()[np.searchsorted(codes, pair)]
+        sides = pl.DataFrame(
+            {
+                "judgment_id": coded.opposed_ids[first:last],
+                "source": coded.source.names.gather(coded.source.code[rows]),
+                "pair": pair,
+                "annotator": pl.select(pl.when(pl.Series(is_named[annotator])).then(pl.Series(annotator))).to_series(),
+                "display_order": pl.Series(order).replace_strict(_ORDERS, default=None, return_dtype=pl.String),
+                "is_for": (coded.vote[rows] == LOW) == is_low_chosen,
+            }
+        )
+        part = _found(_queries(pair, annotator, sides), {"sides": sides, "contested": contested})
         named = part.with_columns(
-            pair_id=votes.pair_ids.gather(part["pair"]), annotator_id=votes.annotator_ids.gather(part["annotator"])
+            pair_id=coded.pair_ids.gather(part["pair"]), annotator_id=coded.annotator_ids.gather(part["annotator"])
         )
         found.append(named.select(pl.col(name).cast(kind) for name, kind in _SCHEMA.items()))
     return pl.concat(found)
 
 
-def _queries(votes: Votes, chosen: NDArray[np.int64], sides: pl.DataFrame) -> str:
+def _queries(pair: NDArray[np.int32], annotator: NDArray[np.int32], sides: pl.DataFrame) -> str:
     """What can be found among some votes: most sets have one source, and nobody votes twice on a pair."""
     queries = [_BETWEEN_ANNOTATORS, _BETWEEN_ORDERS]
-    pair, annotator = votes.pair[chosen], votes.annotator[chosen]
     if ((pair[1:] == pair[:-1]) & (annotator[1:] == annotator[:-1])).any():
         queries.append(_WITHIN_ANNOTATOR)
     if sides["source"].n_unique() > 1:
@@ -206,32 +215,19 @@ def between_pairs(
         pair_graph: ``pair_id``, ``component_id``: pairs that lie on a cycle.
         components: ``component_id``, ``response_ids``, ``shortest_cycle_length``.
     """
-    known = pairs.select(
-        "pair_id",
-        "prompt_id",
-        "criterion",
-        "chosen_id",
-        "rejected_id",
-        "num_votes_chosen",
-        "num_votes_rejected",
-        "is_tied",
+    ends = ("chosen_id", "rejected_id")
+    known = pairs.lazy().select(
+        "pair_id", "prompt_id", "criterion", *ends, "num_votes_chosen", "num_votes_rejected", "is_tied"
     )
-    frames = {"pairs": known, "pair_graph": pair_graph, "components": components}
+    on_cycles = known.join(pair_graph.lazy(), on="pair_id", how="semi").collect()
+    frames = {"pairs": on_cycles, "pair_graph": pair_graph, "components": components}
     found = [_found(_TRANSITIVE, frames)]
-    if len(near_duplicates) > 0:
-        found.append(_found(_BETWEEN_NEAR_DUPLICATES, {"pairs": known, "near_duplicates": near_duplicates}))
+    # two pairs of matched responses differ in one response at least, and both have one of its group
+    grouped = near_duplicates.filter(pl.col("kind") == "response")["item_id"].implode()
+    matched = known.filter(pl.any_horizontal(pl.col(end).is_in(grouped) for end in ends)).collect()
+    if len(matched) > 0:
+        found.append(_found(_BETWEEN_NEAR_DUPLICATES, {"pairs": matched, "near_duplicates": near_duplicates}))
     return pl.concat(part.select(pl.col(name).cast(kind) for name, kind in _SCHEMA.items()) for part in found)
-
-
-def _chunks(chosen: NDArray[np.int64], pair: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
-    """Parts of some votes, cut where a pair ends."""
-    start = 0
-    while start < len(chosen):
-        stop = min(start + _CHUNK_VOTES, len(chosen))
-        while stop < len(chosen) and pair[chosen[stop]] == pair[chosen[stop - 1]]:
-            stop += 1
-        yield chosen[start:stop]
-        start = stop
 
 
 def _found(query: str, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curation.annotators.kernels import compiled
 from curation.annotators.votes import LOW, TIE, Votes
 
 Array = NDArray[np.float64]
@@ -44,13 +46,11 @@ def length_bias(votes: Votes, responses: pl.DataFrame) -> LengthBias:
         responses: ``response_id``, ``num_chars``.
     """
     log_chars = _log_chars(votes.response_ids, responses)
-    is_decided = votes.vote != TIE
-    x = (log_chars[votes.low] - log_chars[votes.high])[votes.pair[is_decided]]
-    y = (votes.vote[is_decided] == LOW).astype(np.float64)
-    whole, whole_error = _slopes(x, y, np.zeros(len(x), dtype=np.int32), 1, mean=0.0, variance=100.0)
-    annotator = votes.annotator[is_decided]
-    slope, error = _slopes(x, y, annotator, votes.num_annotators, mean=whole[0], variance=_PRIOR_VARIANCE)
-    has_votes = np.bincount(annotator, minlength=votes.num_annotators) > 0
+    x = log_chars[votes.low] - log_chars[votes.high]
+    nobody = np.zeros(1, dtype=np.int32)
+    whole, whole_error = _slopes(votes, x, np.broadcast_to(nobody, votes.num_votes), 1, mean=0.0, variance=100.0)
+    slope, error = _slopes(votes, x, votes.annotator, votes.num_annotators, mean=whole[0], variance=_PRIOR_VARIANCE)
+    has_votes = np.bincount(votes.annotator[votes.vote != TIE], minlength=votes.num_annotators) > 0
     slope = np.where(has_votes, slope, np.nan)
     half = _Z95 * whole_error[0]
     return LengthBias(
@@ -71,17 +71,35 @@ def _log_chars(ids: pl.Series, responses: pl.DataFrame) -> Array:
 
 
 def _slopes(
-    x: Array, y: Array, group: NDArray[np.integer], num_groups: int, *, mean: float, variance: float
+    votes: Votes, x: Array, group: NDArray[np.int32], num_groups: int, *, mean: float, variance: float
 ) -> tuple[Array, Array]:
-    """Slope and standard error of each group's logistic regression without intercept, by damped Newton steps."""
+    """Slope and standard error of each group's logistic regression without intercept, by damped Newton steps.
+
+    Args:
+        votes: ties are left out.
+        x: of each pair, shape (P,).
+        group: of each vote, shape (N,).
+    """
     slope = np.full(num_groups, mean)
     information = np.full(num_groups, 1.0 / variance)
     for _ in range(_ROUNDS):
-        p = 1.0 / (1.0 + np.exp(-x * slope[group]))
-        gradient = np.bincount(group, x * (y - p), minlength=num_groups) - (slope - mean) / variance
-        information = np.bincount(group, x * x * p * (1.0 - p), minlength=num_groups) + 1.0 / variance
+        gradient, information = np.zeros(num_groups), np.zeros(num_groups)
+        _add_derivatives(votes.pair, votes.vote, group, x, slope, gradient, information)
+        gradient -= (slope - mean) / variance
+        information += 1.0 / variance
         step = np.clip(gradient / information, -1.0, 1.0)
         slope = slope + step
         if np.abs(step).max(initial=0.0) < 1e-8:
             break
     return slope, 1.0 / np.sqrt(information)
+
+
+@compiled
+def _add_derivatives(pair, vote, group, x, slope, gradient, information):  # type: ignore[no-untyped-def]
+    """Add each vote's derivatives to ``gradient`` and ``information``, shape (num_groups,)."""
+    for n in range(pair.shape[0]):
+        if vote[n] != TIE:
+            z, g = x[pair[n]], group[n]
+            p = 1.0 / (1.0 + math.exp(-z * slope[g]))
+            gradient[g] += z * ((1.0 if vote[n] == LOW else 0.0) - p)
+            information[g] += z * z * p * (1.0 - p)

@@ -8,79 +8,81 @@ import numpy as np
 import polars as pl
 
 from curation.agreement import Ints, Merge, unit_patterns
+from curation.annotators.coded import CodedJudgments
+from curation.annotators.judgments import Labels
 from curation.annotators.voices import one_value_each
 from curation.annotators.votes import NUM_VOTES, TIE, Votes
 
 
-def slice_labels(criterion: str, judgments: pl.DataFrame, votes: Votes) -> dict[str, pl.Series]:
-    """Which value of each slice every vote belongs to, in the order of the votes; slices without values are left out.
+def slice_labels(criterion: str, coded: CodedJudgments, prompt_groups: Labels | None = None) -> dict[str, Labels]:
+    """Which value of each slice every vote belongs to; slices without values are left out.
 
     Args:
-        criterion: of the votes.
-        judgments: what the votes were made from: ``source``, ``batch``, ``annotated_at``, ``prompt_group_id``.
-        votes: of that frame.
+        criterion: of the judgments.
+        coded: the judgments.
+        prompt_groups: group of near-duplicates of each of their prompts, shape (Q,); None for no groups.
     """
-    given = judgments.select(
-        source="source",
-        batch="batch",
-        week=pl.col("annotated_at").dt.strftime("%G-W%V"),
-        prompt_group="prompt_group_id",
-    )
-    given = given.select(name for name in given.columns if given[name].null_count() < len(given))
-    ordered = given[votes.row]
-    return {
-        "all": pl.repeat("all", votes.num_votes, eager=True),
-        "criterion": pl.repeat(criterion, votes.num_votes, eager=True),
-        **{name: ordered[name] for name in ordered.columns},
-    }
+    labels = {"all": _constant("all", len(coded.pair)), "criterion": _constant(criterion, len(coded.pair))}
+    given = {"source": coded.source, "batch": coded.batch, "week": coded.week}
+    if prompt_groups is not None:
+        given["prompt_group"] = Labels(prompt_groups.names, prompt_groups.code[coded.prompt][coded.pair])
+    return labels | {name: values for name, values in given.items() if not values.is_empty}
 
 
-def nominal_patterns(votes: Votes, labels: Mapping[str, pl.Series]) -> pl.DataFrame:
+def _constant(name: str, num: int) -> Labels:
+    return Labels(pl.Series([name]), np.broadcast_to(np.int32(0), num))
+
+
+def nominal_patterns(votes: Votes, labels: Mapping[str, Labels]) -> pl.DataFrame:
     """Vote counts of the units of every slice, for :func:`curation.agreement.alpha_by_slice`.
 
     A named annotator is one voice of a unit, however often they voted on its pair. Counts are in the order high, tie,
     low, as in :func:`ordinal_patterns`.
     """
-    value = np.array([2, 0, 1])[votes.vote]
-    return _patterns(votes.pair, value, NUM_VOTES, labels, _merge(votes, np.arange(votes.num_votes), middle=1))
+    value = np.array([2, 0, 1], dtype=np.int8)[votes.vote]
+    return _patterns(votes.pair, value, NUM_VOTES, labels, _merge(votes, None, middle=1))
 
 
-def ordinal_patterns(judgments: pl.DataFrame, votes: Votes, labels: Mapping[str, pl.Series]) -> pl.DataFrame | None:
+def ordinal_patterns(coded: CodedJudgments, votes: Votes, labels: Mapping[str, Labels]) -> pl.DataFrame | None:
     """The same with the votes' strengths, from 'high by much' over a tie to 'low by much'; None where no vote has one.
 
     A tie counts as the middle in the sources that give strengths; other votes without one are left out.
     """
-    strength = judgments["strength_ordinal"].gather(votes.row)
-    if strength.null_count() == len(strength):
+    has_strength = coded.strength >= 0
+    if not has_strength.any():
         return None
-    graded = judgments.filter(pl.col("strength_ordinal").is_not_null())["source"].unique()
-    is_graded = judgments["source"].gather(votes.row).is_in(graded.to_list())
-    keep = ((strength.is_not_null() | pl.Series(votes.vote == TIE)) & is_graded).to_numpy()
-    rank = strength.fill_null(0).to_numpy()
-    most = int(rank.max())
-    value = np.array([1, -1, 0])[votes.vote] * rank + most
-    kept = {name: values.filter(pl.Series(keep)) for name, values in labels.items()}
-    merge = _merge(votes, np.flatnonzero(keep), middle=most)
-    return _patterns(votes.pair[keep], value[keep], 2 * most + 1, kept, merge)
+    is_graded = np.zeros(len(coded.source.names), dtype=bool)
+    is_graded[np.unique(coded.source.code[has_strength])] = True
+    keep = np.flatnonzero((has_strength | (votes.vote == TIE)) & is_graded[coded.source.code])
+    rank = np.maximum(coded.strength[keep], np.int16(0)).astype(np.int32)
+    most = int(coded.strength.max())
+    value = np.array([1, -1, 0], dtype=np.int32)[votes.vote[keep]] * rank + most
+    kept = {name: Labels(values.names, values.code[keep]) for name, values in labels.items()}
+    return _patterns(votes.pair[keep], value, 2 * most + 1, kept, _merge(votes, keep, middle=most))
 
 
-def _merge(votes: Votes, rows: Ints, *, middle: int) -> Merge | None:
-    """Makes one voice of an annotator's votes on a pair; None where nobody has several. ``rows``: votes in use."""
+def _merge(votes: Votes, rows: Ints | None, *, middle: int) -> Merge | None:
+    """Makes one voice of an annotator's votes on a pair; None where nobody has several.
+
+    ``rows``: the votes in use, None for all.
+    """
     if len(votes.weight) == 0:
         return None
-    return lambda unit, chosen, value: one_value_each(unit, votes, rows[chosen], value, middle)
+    return lambda unit, chosen, value: one_value_each(
+        unit, votes, chosen if rows is None else rows[chosen], value, middle
+    )
 
 
 def _patterns(
-    pair: Ints, value: Ints, num_values: int, labels: Mapping[str, pl.Series], merge: Merge | None
+    pair: Ints, value: Ints, num_values: int, labels: Mapping[str, Labels], merge: Merge | None
 ) -> pl.DataFrame:
     """Vote counts of every slice; slices that have one and the same value for all votes are counted once."""
-    every = pl.repeat("", len(pair), eager=True)
-    whole = unit_patterns(pair, value, num_values, name="all", labels=every, merge=merge)
+    everything = _constant("all", len(pair))
+    whole = unit_patterns(pair, value, num_values, name="all", labels=everything, merge=merge)
     found = []
     for name, values in labels.items():
-        if values.null_count() == 0 and (values == values.first()).all():
-            found.append(whole.with_columns(slice=pl.lit(name), slice_value=pl.lit(values.first())))
+        if values.is_constant:
+            found.append(whole.with_columns(slice=pl.lit(name), slice_value=pl.lit(values.names[int(values.code[0])])))
         else:
             found.append(unit_patterns(pair, value, num_values, name=name, labels=values, merge=merge))
     return pl.concat(found)

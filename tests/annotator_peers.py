@@ -16,7 +16,8 @@ from crowdkit.aggregation import MACE, DawidSkene, MajorityVote, OneCoinDawidSke
 from numpy.typing import NDArray
 from scipy import sparse
 
-from curation.annotators.votes import BACKWARD, HIGH, LOW, NUM_VOTES, TIE, Votes, encode
+from curation.annotators.judgments import encode
+from curation.annotators.votes import BACKWARD, HIGH, LOW, NUM_VOTES, TIE, Votes
 
 Array = NDArray[np.float64]
 

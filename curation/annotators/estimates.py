@@ -7,6 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
+from curation.annotators.coded import chunks_of_pairs
 from curation.annotators.confusion import BETA, THETA, vote_probabilities
 from curation.annotators.em import Array
 from curation.annotators.model import AnnotatorModel, population_votes
@@ -18,6 +19,7 @@ EVEN = 1e-9
 """A posterior this close to one half is exactly even; the lower response id is then the chosen one."""
 
 FALSE_DISCOVERY_RATE = 0.05
+_CHUNK_VOTES = 1_000_000
 _Z95 = 1.959963984540054
 _Z95_ONE_SIDED = 1.6448536269514722
 
@@ -98,16 +100,19 @@ def agreement_with_others(votes: Votes) -> tuple[NDArray[np.int64], NDArray[np.i
         Votes that agree, and votes that could (neither a tie nor without a majority of others), each shape (A,); and
         the share that all other annotators reach, shape (A,). Give it one vote of each annotator on each pair.
     """
-    sign = np.array([1, -1, 0], dtype=np.int64)[votes.vote]
-    pair = votes.pair.astype(np.int64)
-    group = np.cumsum(votes.is_first) - 1
-    own = np.bincount(group, sign).astype(np.int64)[group]
-    total = np.bincount(pair, sign, minlength=votes.num_pairs).astype(np.int64)
-    others = total[pair] - own
-    can = (sign != 0) & (others != 0)
-    agrees = can & (np.sign(others) == sign)
-    tested = np.bincount(votes.annotator[can], minlength=votes.num_annotators)
-    agree = np.bincount(votes.annotator[agrees], minlength=votes.num_annotators)
+    agree, tested = (np.zeros(votes.num_annotators, dtype=np.int64) for _ in range(2))
+    for first, last in chunks_of_pairs(votes.pair, _CHUNK_VOTES):
+        pair, annotator = votes.pair[first:last] - votes.pair[first], votes.annotator[first:last]
+        sign = np.array([1, -1, 0], dtype=np.int64)[votes.vote[first:last]]
+        is_new = np.ones(len(pair), dtype=bool)
+        is_new[1:] = (pair[1:] != pair[:-1]) | (annotator[1:] != annotator[:-1])
+        group = np.cumsum(is_new) - 1
+        own = np.bincount(group, sign).astype(np.int64)[group]
+        others = np.bincount(pair, sign).astype(np.int64)[pair] - own
+        can = (sign != 0) & (others != 0)
+        agrees = can & (np.sign(others) == sign)
+        tested += np.bincount(annotator[can], minlength=votes.num_annotators)
+        agree += np.bincount(annotator[agrees], minlength=votes.num_annotators)
     remaining = tested.sum() - tested
     rest = np.divide(agree.sum() - agree, remaining, out=np.full(len(tested), 0.5), where=remaining > 0)
     return agree, tested, rest

@@ -7,8 +7,6 @@ people. What repeated votes weigh in the likelihood says :mod:`curation.annotato
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -28,11 +26,16 @@ def one_vote_each(votes: Votes, *, is_unnamed_one: bool = False) -> Votes:
         is_voice |= ~votes.is_named[votes.annotator]
     if is_voice.all():
         return votes
-    start = np.flatnonzero(is_voice)
-    num = np.diff(np.append(start, votes.num_votes))
-    low, high = (np.add.reduceat((votes.vote == side).astype(np.int32), start) for side in (LOW, HIGH))
-    vote = np.where(2 * low > num, LOW, np.where(2 * high > num, HIGH, TIE)).astype(np.int8)
-    return replace(votes.take(is_voice), vote=vote)
+    voices = votes.take(is_voice)
+    # only what several votes stand behind is looked at, so that it costs little where few vote again
+    is_more = np.append(~is_voice, False)
+    is_of_several = is_more[:-1] | is_more[1:]
+    several = np.flatnonzero(is_of_several)
+    start = np.flatnonzero(is_voice[several])
+    num, vote = np.diff(np.append(start, len(several))), votes.vote[several]
+    low, high = (np.add.reduceat((vote == side).astype(np.int32), start) for side in (LOW, HIGH))
+    voices.vote[is_of_several[is_voice]] = np.where(2 * low > num, LOW, np.where(2 * high > num, HIGH, TIE))
+    return voices
 
 
 def one_value_each(
@@ -43,7 +46,7 @@ def one_value_each(
     Args:
         unit: of each value, shape (M,).
         votes: that the values come from.
-        row: which vote each value is of, shape (M,).
+        row: which vote each value is of, ascending, shape (M,).
         value: codes in rank order, shape (M,).
         middle: code of a tie.
 
@@ -52,7 +55,15 @@ def one_value_each(
     """
     annotator = votes.annotator[row].astype(np.int64)
     voice = np.where(votes.is_named[annotator], annotator, votes.num_annotators + row)
-    frame = pl.DataFrame({"unit": unit, "voice": voice, "value": value.astype(np.int32)})
+    # votes of one annotator on one pair stand beside one another, so who stands alone has one value
+    is_again = voice[1:] == voice[:-1]
+    is_of_several = np.append(is_again, False) | np.append(False, is_again)
+    alone = np.flatnonzero(~is_of_several)
+    several = np.flatnonzero(is_of_several)
+    frame = pl.DataFrame({"unit": unit[several], "voice": voice[several], "value": value[several].astype(np.int32)})
     median = pl.col("value").median() - middle
     voices = frame.group_by("unit", "voice").agg(value=median.sign() * median.abs().floor() + middle)
-    return voices["unit"].to_numpy(), voices["value"].cast(pl.Int32).to_numpy()
+    return (
+        np.concatenate((unit[alone], voices["unit"].to_numpy())),
+        np.concatenate((value[alone], voices["value"].cast(pl.Int32).to_numpy())),
+    )

@@ -13,32 +13,39 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation.annotators.em import ALL_ONE, Ballots
-from curation.annotators.repeats import repeat_weights
-
-LOW, HIGH, TIE = 0, 1, 2
-"""Codes of a canonical vote: for the lower response id, for the higher one, for neither."""
-
-FORWARD, BACKWARD, UNKNOWN = 0, 1, 2
-"""Codes of the display order: the lower id first, the higher id first, not known."""
-
-UNNAMED = "unnamed:"
-"""Beginning of the id that stands for the voters of a source that names nobody."""
-
-NUM_VOTES = 3
-NUM_CELLS = 9
-"""Cells of one annotator: display order x canonical vote."""
-
-COLUMNS = (
-    "pair_id",
-    "response_a_id",
-    "response_b_id",
-    "vote",
-    "is_display_order_known",
-    "annotator_id",
-    "source",
+from curation.annotators.coded import (
+    BACKWARD as BACKWARD,
 )
-"""Columns of ``raw.judgments`` that the annotator model reads."""
+from curation.annotators.coded import (
+    FORWARD as FORWARD,
+)
+from curation.annotators.coded import (
+    HIGH as HIGH,
+)
+from curation.annotators.coded import (
+    LOW as LOW,
+)
+from curation.annotators.coded import (
+    NUM_CELLS as NUM_CELLS,
+)
+from curation.annotators.coded import (
+    NUM_VOTES as NUM_VOTES,
+)
+from curation.annotators.coded import (
+    TIE as TIE,
+)
+from curation.annotators.coded import (
+    UNKNOWN as UNKNOWN,
+)
+from curation.annotators.coded import (
+    UNNAMED as UNNAMED,
+)
+from curation.annotators.coded import (
+    CodedJudgments,
+)
+from curation.annotators.em import ALL_ONE, Ballots
+from curation.annotators.judgments import Judgments
+from curation.annotators.repeats import repeat_weights
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,6 @@ class Votes:
         annotator: index of each vote's annotator, shape (N,), int32.
         vote: LOW, HIGH or TIE, shape (N,), int8.
         order: FORWARD, BACKWARD or UNKNOWN, shape (N,), int8.
-        row: where the vote stands in the frame that it came from, shape (N,).
     """
 
     pair_ids: pl.Series
@@ -66,44 +72,25 @@ class Votes:
     annotator: NDArray[np.int32]
     vote: NDArray[np.int8]
     order: NDArray[np.int8]
-    row: NDArray[np.int32]
 
     @classmethod
     def of(cls, judgments: pl.DataFrame) -> Votes:
-        """Arrays of a frame with the columns of ``COLUMNS``; rows may stand in any order."""
-        pair_ids, pair = encode(judgments["pair_id"])
-        named = judgments.select(
-            pl.when(pl.col("annotator_id").is_null())
-            .then(pl.lit(UNNAMED) + pl.col("source"))
-            .otherwise(pl.col("annotator_id"))
-            .alias("annotator_id")
-        )["annotator_id"]
-        annotator_ids, annotator = encode(named)
-        is_forward = (judgments["response_a_id"] < judgments["response_b_id"]).to_numpy()
-        is_known = judgments["is_display_order_known"].to_numpy()
-        is_tie = (judgments["vote"] == "tie").to_numpy()
-        is_first = (judgments["vote"] == "a").to_numpy()
-        vote = np.where(is_tie, TIE, np.where(is_first == is_forward, LOW, HIGH)).astype(np.int8)
-        order = np.where(is_known, np.where(is_forward, FORWARD, BACKWARD), UNKNOWN).astype(np.int8)
-        cell = annotator * np.int64(NUM_CELLS) + order * NUM_VOTES + vote
-        key = pair * np.int64(len(annotator_ids) * NUM_CELLS) + cell
-        sequence = pl.Series(key).arg_sort().to_numpy().astype(np.int32)
-        pair = pair[sequence]
-        first = sequence[np.searchsorted(pair, np.arange(len(pair_ids), dtype=pair.dtype))]
-        ends = judgments.select("response_a_id", "response_b_id")[first]
-        response_ids, code = encode(pl.concat([ends["response_a_id"], ends["response_b_id"]], rechunk=False))
-        one, other = code[: len(first)], code[len(first) :]
+        """Arrays of a frame as :meth:`Judgments.of` takes it."""
+        return cls.of_coded(CodedJudgments.of(Judgments.of(judgments)))
+
+    @classmethod
+    def of_coded(cls, coded: CodedJudgments) -> Votes:
+        """The votes of judgments that are numbers already; shares their arrays."""
         return cls(
-            pair_ids,
-            response_ids,
-            np.minimum(one, other),
-            np.maximum(one, other),
-            annotator_ids,
-            pair,
-            annotator[sequence],
-            vote[sequence],
-            order[sequence],
-            sequence,
+            coded.pair_ids,
+            coded.response_ids,
+            coded.low,
+            coded.high,
+            coded.annotator_ids,
+            coded.pair,
+            coded.annotator,
+            coded.vote,
+            coded.order,
         )
 
     @property
@@ -146,10 +133,20 @@ class Votes:
     def weight(self) -> NDArray[np.float32]:
         """What each vote weighs in the likelihood, shape (N,); shape (0,) where nobody named votes twice on a pair."""
         is_first = self.is_first
-        if not self.is_named[self.annotator[~is_first]].any():
+        again = self.pair[~is_first & self.is_named[self.annotator]]
+        if len(again) == 0:
             return ALL_ONE
-        value = np.array([1.0, -1.0, 0.0])[self.vote]
-        return repeat_weights(self.pair, self.annotator, value, is_first, self.is_named)
+        # only pairs on which somebody votes again are looked at
+        has_again = np.zeros(self.num_pairs, dtype=bool)
+        has_again[again] = True
+        rows = np.flatnonzero(has_again[self.pair])
+        number = np.cumsum(has_again, dtype=np.int32) - 1
+        value = np.array([1.0, -1.0, 0.0])[self.vote[rows]]
+        weight = np.ones(self.num_votes, dtype=np.float32)
+        weight[rows] = repeat_weights(
+            number[self.pair[rows]], self.annotator[rows], value, is_first[rows], self.is_named
+        )
+        return weight
 
     @cached_property
     def tally(self) -> NDArray[np.int32]:
@@ -190,7 +187,6 @@ class Votes:
             self.annotator[keep],
             self.vote[keep],
             self.order[keep],
-            self.row[keep],
         )
 
     def take(self, keep: NDArray[np.bool_]) -> Votes:
@@ -205,20 +201,4 @@ class Votes:
             self.annotator[keep],
             self.vote[keep],
             self.order[keep],
-            self.row[keep],
         )
-
-
-def encode(values: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
-    """Sorted distinct strings, and each value's index among them, shape (N,); none may be NULL."""
-    distinct = compact(values.unique().sort())
-    numbered = pl.DataFrame({"value": distinct, "code": np.arange(len(distinct), dtype=np.int32)})
-    coded = pl.DataFrame({"value": values}).join(numbered, on="value", how="left", maintain_order="left")
-    return distinct, coded["code"].to_numpy()
-
-
-def compact(strings: pl.Series) -> pl.Series:
-    """The same strings without the bytes of those that were left out when they were picked from a longer series."""
-    copied = pl.from_arrow(strings.to_arrow())
-    assert isinstance(copied, pl.Series)
-    return copied.alias(strings.name)

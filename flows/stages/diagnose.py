@@ -8,7 +8,8 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from curation.diagnosis import Diagnosis, diagnose_judgments
+from curation.annotators.judgments import Judgments
+from curation.diagnosis import STEPS, Diagnosis, diagnose_judgments
 from curation.settings import DiagnoseSettings
 from flows import lineage
 from flows.console import progress
@@ -18,7 +19,8 @@ from flows.stages.token_identity import TokenReader
 from flows.workspace import Workspace
 from schemas.errors import WorkspaceError
 from warehouse.lake import Lake, claim_write
-from warehouse.replace import replace_rows
+from warehouse.replace import replace_rows, stage_rows
+from warehouse.votes import pairs_in_order, votes_by_pair
 
 UPSTREAM = ("ingest", "adjudicate")
 
@@ -36,14 +38,6 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "response_features": ("response_id",),
     "pair_features": ("pair_id",),
 }
-
-_JUDGMENTS = """
-    select
-        judgment_id, pair_id, prompt_id, response_a_id, response_b_id, vote, is_display_order_known, strength_ordinal,
-        annotator_id, annotated_at, batch, source
-    from raw.judgments
-    where criterion = ?
-"""
 
 
 def diagnose(workspace: Workspace, *, flow_run_id: str | None = None, beta: float | None = None) -> StageReport:
@@ -80,17 +74,19 @@ def diagnose(workspace: Workspace, *, flow_run_id: str | None = None, beta: floa
 
 
 def _compute(lake: Lake, workspace: Workspace, settings: DiagnoseSettings) -> Diagnosis:
+    """Everything is read from one snapshot, however long it takes and whatever is ingested meanwhile."""
+    version = f"at (version => {lake.snapshot_id()})"
     criteria = [
-        row[0] for row in lake.con.execute("select distinct criterion from raw.judgments order by 1").fetchall()
+        row[0] for row in lake.con.execute(f"select distinct criterion from raw.judgments {version}").fetchall()
     ]
     if not criteria:
         raise WorkspaceError("there are no judgments to diagnose", mend=f"winnow ingest -w {workspace.root} FILE")
-    responses = lake.frame("select response_id, prompt_id, text from raw.responses order by response_id")
-    prompts = lake.frame("select prompt_id, messages from raw.prompts order by prompt_id")
-    with progress("diagnose", total=len(criteria) + 4) as advance:
+    responses = lake.frame(f"select response_id, prompt_id, text from raw.responses {version} order by response_id")
+    prompts = lake.frame(f"select prompt_id, messages from raw.prompts {version} order by prompt_id")
+    with progress("diagnose", total=STEPS * len(criteria) + 3) as advance:
         return diagnose_judgments(
-            criteria,
-            lambda criterion: lake.frame(_JUDGMENTS, [criterion]),
+            sorted(criteria),
+            lambda criterion: judgments_on(lake.con, f"raw.judgments {version}", criterion),
             responses=responses,
             prompts=prompts,
             settings=settings,
@@ -98,19 +94,36 @@ def _compute(lake: Lake, workspace: Workspace, settings: DiagnoseSettings) -> Di
         )
 
 
+def judgments_on(con: duckdb.DuckDBPyConnection, judgments: str, criterion: str) -> Judgments:
+    """Judgments as a diagnosis takes them.
+
+    Args:
+        con, judgments, criterion: as for :func:`warehouse.votes.votes_by_pair`.
+    """
+    votes, pairs = votes_by_pair(con, judgments, criterion), pairs_in_order(con, judgments, criterion)
+    return Judgments(map(pl.DataFrame, votes), map(pl.DataFrame, pairs))
+
+
 def _write(lake: Lake, diagnosis: Diagnosis, settings: DiagnoseSettings, run: lineage.Run) -> int:
+    """Write the tables; their frames are taken out of the diagnosis one after the other as they are copied."""
     parameters = pl.DataFrame({"name": ["beta"], "value": [settings.beta]})
+    names = list(diagnosis.tables)
+    staged = {name: stage_rows(lake.con, f"raw.{name}", diagnosis.tables.pop(name)) for name in names}
 
     def work(con: duckdb.DuckDBPyConnection) -> int:
         claim_write(con)
         num_changed = 0
-        for table, frame in diagnosis.tables.items():
-            num_changed += replace_rows(con, f"raw.{table}", frame, keys=_KEYS[table], run_id=run.run_id)
+        for name, rows in staged.items():
+            num_changed += replace_rows(con, f"raw.{name}", rows, keys=_KEYS[name], run_id=run.run_id)
         num_changed += _set_parameters(con, parameters)
         run.record(con, num_changed=num_changed, facts=diagnosis.facts)
         return num_changed
 
-    return lake.transact(f"winnow diagnose {run.run_id}", work)
+    try:
+        return lake.transact(f"winnow diagnose {run.run_id}", work)
+    finally:
+        for rows in staged.values():
+            lake.con.execute(f"drop table {rows}")
 
 
 def _set_parameters(con: duckdb.DuckDBPyConnection, parameters: pl.DataFrame) -> int:

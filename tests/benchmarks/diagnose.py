@@ -26,18 +26,25 @@ import pandas as pd
 import polars as pl
 from crowdkit.aggregation import DawidSkene
 
+from curation.annotators.coded import CodedJudgments
 from curation.annotators.dawid_skene import dawid_skene
 from curation.annotators.model import fit
 from curation.annotators.votes import Votes
 from curation.diagnosis import Diagnosis, diagnose_votes
 from curation.settings import DiagnoseSettings
+from flows.stages.diagnose import judgments_on
 from schemas.identity import ID_LENGTH
 from tests.benchmarks import near_duplicates
+from warehouse.settings import LakeSettings
 
 VOTES_A_PROMPT = 6
 PAIRS_A_PROMPT = 3
 NUM_ANNOTATORS = 2000
 _ROUNDS = 20
+_MINUTES = 60 * 24 * 7 * 26
+"""Votes are given over half a year."""
+_NEAR_EVERY = 100
+"""Of so many prompts two are near-duplicates of each other, and so are their responses."""
 _CHUNK = 1_000_000
 
 
@@ -73,11 +80,28 @@ def generate(folder: str, num_judgments: int, *, seed: int = 0) -> None:
         lengths.select(
             response_id=_identifier(pl.col("n")), num_chars=pl.col("num_chars").cast(pl.Int32)
         ).write_parquet(f"{folder}/responses-{start:012}.parquet")
+    _near_groups(num_prompts).write_parquet(f"{folder}/near.parquet")
+
+
+def _near_groups(num_prompts: int) -> pl.DataFrame:
+    """Groups of two prompts that stand one behind the other, and of their responses in the same place."""
+    prompt = np.arange(0, num_prompts - 1, _NEAR_EVERY)
+    pairs = [("prompt", prompt, prompt + 1)]
+    pairs += [("response", prompt * 10 + place, (prompt + 1) * 10 + place) for place in range(PAIRS_A_PROMPT)]
+    items = [
+        pl.DataFrame({"item": item, "group": first}).select(
+            kind=pl.lit(kind), item_id=_identifier(pl.col("item")), group_id=_identifier(pl.col("group"))
+        )
+        for kind, first, second in pairs
+        for item in (first, second)
+    ]
+    return pl.concat(items)
 
 
 def _frame(start: int, prompt: Any, first: Any, second: Any, vote: Any, annotator: Any) -> pl.DataFrame:
     number = np.arange(start, start + len(prompt))
     code = pl.DataFrame({"p": prompt, "f": first, "s": second, "v": vote, "w": annotator, "n": number})
+    is_strong = pl.col("n").hash(5) % 3 == 0
     return code.select(
         judgment_id=_identifier(pl.col("n")),
         pair_id=_identifier(pl.col("p") * 10 + pl.col("f") + pl.col("s")),
@@ -85,10 +109,11 @@ def _frame(start: int, prompt: Any, first: Any, second: Any, vote: Any, annotato
         response_a_id=_identifier(pl.col("p") * 10 + pl.col("f")),
         response_b_id=_identifier(pl.col("p") * 10 + pl.col("s")),
         vote=pl.lit(pl.Series(["a", "b", "tie"])).gather(pl.col("v")),
-        is_display_order_known=pl.lit(True),
-        strength_ordinal=pl.lit(None, dtype=pl.Int16),
+        criterion=pl.lit("overall"),
+        is_display_order_known=pl.col("n").hash(4) % 10 > 0,
+        strength_ordinal=pl.when((pl.col("v") < 2) & (pl.col("w") % 2 == 0)).then(is_strong.cast(pl.Int16) + 1),
         annotator_id=pl.format("annotator-{}", "w"),
-        annotated_at=pl.lit(None, dtype=pl.Datetime),
+        annotated_at=pl.datetime(2026, 1, 5) + pl.duration(minutes=pl.col("n") % _MINUTES),
         batch=pl.format("batch-{}", pl.col("n") // 1_000_000),
         source=pl.lit("generated"),
     )
@@ -99,10 +124,9 @@ def _identifier(number: pl.Expr) -> pl.Expr:
     return pl.format("{}{}{}", number.hash(1), number.hash(2), number.hash(3)).str.slice(0, ID_LENGTH)
 
 
-def read(folder: str, files: str) -> pl.DataFrame:
-    """What was generated, read as the lake's tables are."""
-    with duckdb.connect() as con:
-        return con.execute(f"select * from read_parquet('{folder}/{files}-*.parquet')").pl()
+def connection() -> duckdb.DuckDBPyConnection:
+    """DuckDB with the memory that a lake gives it where nothing else is said."""
+    return duckdb.connect(config={"memory_limit": LakeSettings().memory_limit})
 
 
 def peak_gib() -> float:
@@ -120,18 +144,18 @@ def whole_diagnosis(folder: str) -> tuple[Diagnosis, dict[str, float]]:
         now = time.perf_counter()
         seconds[note], last = now - last, now
 
-    features = read(folder, "responses")
+    features = pl.read_parquet(f"{folder}/responses-*.parquet")
+    near = pl.read_parquet(f"{folder}/near.parquet")
     advance(1, "read lengths")
-    near = pl.DataFrame(schema={"kind": pl.String, "item_id": pl.String, "group_id": pl.String})
-    found = diagnose_votes(
-        ["overall"],
-        lambda criterion: read(folder, "judgments"),
-        features=features,
-        near=near,
-        settings=DiagnoseSettings(),
-        advance=advance,
-    )
-    advance(1, "tables")
+    with connection() as con:
+        found = diagnose_votes(
+            ["overall"],
+            lambda criterion: judgments_on(con, f"read_parquet('{folder}/judgments-*.parquet')", criterion),
+            features=features,
+            near=near,
+            settings=DiagnoseSettings(),
+            advance=advance,
+        )
     return found, seconds
 
 
@@ -202,7 +226,9 @@ def _generate_apart(folder: str, num_judgments: int) -> None:
 def _peer(num_judgments: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         _generate_apart(folder, num_judgments)
-        votes = Votes.of(read(folder, "judgments"))
+        with connection() as con:
+            judgments = judgments_on(con, f"read_parquet('{folder}/judgments-*.parquet')", "overall")
+            votes = Votes.of_coded(CodedJudgments.of(judgments))
     return ratio_crowdkit(votes)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from curation.agreement import alpha_by_slice, annotator_pairs, krippendorff_alpha, shared_votes, unit_patterns
+from curation.annotators.judgments import Labels
 from curation.annotators.votes import NUM_VOTES, Votes
 from curation.significance import benjamini_hochberg, binomial_p_values
 from tests.real_votes import SETS, judgments
@@ -45,8 +46,11 @@ def test_alpha_of_any_counts_equals_the_package(counts: np.ndarray, is_ordinal: 
 def patterns(counts: list[list[int]]) -> pl.DataFrame:
     rows = [(unit, value) for unit, row in enumerate(counts) for value, n in enumerate(row) for _ in range(n)]
     pair, value = np.array(rows).T
-    labels = pl.repeat("all", len(pair), eager=True)
-    return unit_patterns(pair, value, NUM_VOTES, name="all", labels=labels)
+    return unit_patterns(pair, value, NUM_VOTES, name="all", labels=one_label(len(pair)))
+
+
+def one_label(num: int) -> Labels:
+    return Labels(pl.Series(["all"]), np.zeros(num, dtype=np.int32))
 
 
 def test_units_with_one_vote_are_left_out_and_counted() -> None:
@@ -71,7 +75,7 @@ def test_the_interval_is_the_bootstrap_over_units() -> None:
     pair = np.repeat(np.arange(len(counts)), counts.sum(axis=1))
     value = np.concatenate([np.repeat(np.arange(NUM_VOTES), row) for row in counts])
     row = alpha_by_slice(
-        unit_patterns(pair, value, NUM_VOTES, name="all", labels=pl.repeat("all", len(pair), eager=True)),
+        unit_patterns(pair, value, NUM_VOTES, name="all", labels=one_label(len(pair))),
         level="nominal",
         num_bootstraps=400,
         seed=0,

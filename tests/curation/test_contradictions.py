@@ -7,7 +7,9 @@ import json
 import polars as pl
 import pytest
 
+from curation.annotators.coded import CodedJudgments
 from curation.annotators.estimates import pair_estimates
+from curation.annotators.judgments import Judgments
 from curation.annotators.model import fit
 from curation.annotators.votes import Votes
 from curation.contradictions import between_pairs, between_votes
@@ -30,11 +32,14 @@ def judgments(rows: list[Row], *, prompt: str = "prompt") -> pl.DataFrame:
 
 def find(frame: pl.DataFrame, near: pl.DataFrame = NEAR) -> pl.DataFrame:
     prompts = frame.group_by("pair_id").agg(pl.col("prompt_id").first())
-    votes = Votes.of(frame)
-    pairs = pair_estimates(fit(votes)).join(prompts, on="pair_id", maintain_order="left")
+    coded = CodedJudgments.of(Judgments.of(frame))
+    pairs = pair_estimates(fit(Votes.of_coded(coded))).join(prompts, on="pair_id", maintain_order="left")
     pairs = pairs.with_columns(criterion=pl.lit("overall"))
-    graphs = graphs_of(pairs, seed=0)
-    found = (between_votes(votes, frame, pairs), between_pairs(pairs, near, graphs.pair_graph, graphs.components))
+    graphs = graphs_of(pairs, coded.prompt, seed=0)
+    found = (
+        between_votes(coded, pairs),
+        between_pairs(pairs, near, graphs["pair_graph"], graphs["preference_components"]),
+    )
     return pl.concat(found).sort("kind", "contradiction_id", "pair_id", "annotator_id")
 
 

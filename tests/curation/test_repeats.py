@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 
 from curation.agreement import alpha_by_slice
+from curation.annotators.coded import CodedJudgments
 from curation.annotators.em import ALL_ONE
 from curation.annotators.estimates import annotator_estimates, pair_estimates
+from curation.annotators.judgments import Judgments
 from curation.annotators.model import fit, predict
 from curation.annotators.repeats import repeat_weights
 from curation.annotators.voices import one_vote_each
@@ -36,10 +38,15 @@ def frame(rows: list[Row]) -> pl.DataFrame:
     )
 
 
+def coded_and_votes(judged: pl.DataFrame) -> tuple[CodedJudgments, Votes]:
+    coded = CodedJudgments.of(Judgments.of(judged))
+    return coded, Votes.of_coded(coded)
+
+
 def alpha(judged: pl.DataFrame, *, level: str = "nominal") -> dict[str, float]:
-    votes = Votes.of(judged)
-    labels = slice_labels("overall", judged, votes)
-    patterns = nominal_patterns(votes, labels) if level == "nominal" else ordinal_patterns(judged, votes, labels)
+    coded, votes = coded_and_votes(judged)
+    labels = slice_labels("overall", coded)
+    patterns = nominal_patterns(votes, labels) if level == "nominal" else ordinal_patterns(coded, votes, labels)
     assert patterns is not None
     return alpha_by_slice(patterns, level=level, num_bootstraps=20, seed=0).row(0, named=True)
 
@@ -100,12 +107,12 @@ def test_a_slice_counts_an_annotator_once_and_strengths_by_their_median() -> Non
     judged = frame([("p", "u", "a"), ("p", "u", "a"), ("p", "u", "b"), ("p", "v", "a")]).with_columns(
         batch=pl.Series(["one", "one", "two", "two"]), strength_ordinal=pl.Series([3, 1, 1, 2])
     )
-    votes = Votes.of(judged)
-    nominal = nominal_patterns(votes, slice_labels("overall", judged, votes))
+    coded, votes = coded_and_votes(judged)
+    nominal = nominal_patterns(votes, slice_labels("overall", coded))
     counts = {(row["slice"], row["slice_value"]): row["counts"] for row in nominal.iter_rows(named=True)}
     assert counts["all", "all"] == [0, 0, 2]  # high, tie, low
     assert (counts["batch", "one"], counts["batch", "two"]) == ([0, 0, 1], [1, 0, 1])
-    ordinal = ordinal_patterns(judged, votes, slice_labels("overall", judged, votes))
+    ordinal = ordinal_patterns(coded, votes, slice_labels("overall", coded))
     assert ordinal is not None
     # u: the median of 3, 1 and -1 is 1; v: 2; the scale goes from -3 to 3
     assert ordinal.filter(slice="all")["counts"].to_list() == [[0, 0, 0, 0, 1, 1, 0]]
