@@ -36,3 +36,20 @@ def benjamini_hochberg(p_values: Array) -> Array:
     back[sequence] = np.minimum(adjusted, 1.0)
     q_values[is_tested] = back
     return q_values
+
+
+def fewest_false(probability_false: Array, rate: float) -> NDArray[np.bool_]:
+    """The largest set of findings of which, on average over the posterior, at most a share ``rate`` is false.
+
+    Args:
+        probability_false: posterior probability that each finding is false, shape (N,).
+        rate: between 0 and 1.
+
+    Returns:
+        Whether each one is in the set, shape (N,). M. A. Newton et al., Biostatistics 5 (2004).
+    """
+    sequence = np.argsort(probability_false, kind="stable")
+    mean = np.cumsum(probability_false[sequence]) / np.arange(1, len(sequence) + 1)
+    found = np.zeros(len(sequence), dtype=bool)
+    found[sequence[: np.searchsorted(mean, rate, side="right")]] = True
+    return found

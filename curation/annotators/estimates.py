@@ -13,7 +13,7 @@ from curation.annotators.em import Array
 from curation.annotators.model import AnnotatorModel, population_votes
 from curation.annotators.voices import one_vote_each
 from curation.annotators.votes import HIGH, LOW, TIE, UNKNOWN, Votes
-from curation.significance import benjamini_hochberg, binomial_p_values
+from curation.significance import benjamini_hochberg, binomial_p_values, fewest_false
 
 EVEN = 1e-9
 """A posterior this close to one half is exactly even; the lower response id is then the chosen one."""
@@ -21,7 +21,8 @@ EVEN = 1e-9
 FALSE_DISCOVERY_RATE = 0.05
 _CHUNK_VOTES = 1_000_000
 _Z95 = 1.959963984540054
-_Z95_ONE_SIDED = 1.6448536269514722
+_LEAST_DETERMINED = 0.05
+"""Share of what is known of an annotator's position bias that their votes must give for it to be tested."""
 
 
 def pair_estimates(model: AnnotatorModel) -> pl.DataFrame:
@@ -63,7 +64,7 @@ def annotator_estimates(model: AnnotatorModel) -> pl.DataFrame:
     beta_error = np.sqrt(model.covariance[:, BETA, BETA])
     shares = model.class_share
     has_order = np.bincount(votes.annotator[votes.order != UNKNOWN], minlength=votes.num_annotators) > 0
-    position_p = np.where(has_order, 2.0 * stats.norm.sf(np.abs(beta) / beta_error), np.nan)
+    position_p = np.where(has_order, position_p_values(model), np.nan)
     agree, tested, rest = agreement_with_others(one_vote_each(votes))
     agreement_q = benjamini_hochberg(np.where(tested > 0, binomial_p_values(agree, tested, rest), np.nan))
     high = _reliability(theta + _Z95 * theta_error, shares, model)
@@ -78,7 +79,7 @@ def annotator_estimates(model: AnnotatorModel) -> pl.DataFrame:
             "position_bias_low": beta - _Z95 * beta_error,
             "position_bias_high": beta + _Z95 * beta_error,
             "tie_rate": vote_probabilities(model.parameters, model.grid)[:, :2, TIE].mean(axis=1) @ shares,
-            "is_adversarial": _reliability(theta + _Z95_ONE_SIDED * theta_error, shares, model) < 0.5,
+            "is_adversarial": fewest_false(stats.norm.cdf(theta / theta_error), FALSE_DISCOVERY_RATE),
             "is_position_biased": np.nan_to_num(benjamini_hochberg(position_p), nan=1.0) < FALSE_DISCOVERY_RATE,
             "is_careless": (np.nan_to_num(agreement_q, nan=1.0) < FALSE_DISCOVERY_RATE) & (agree < rest * tested),
             "agreement_q_value": pl.Series(agreement_q).fill_nan(None),
@@ -86,6 +87,18 @@ def annotator_estimates(model: AnnotatorModel) -> pl.DataFrame:
             "num_agreeing": agree,
         }
     ).with_columns(pl.col("num_votes").cast(pl.Int32))
+
+
+def position_p_values(model: AnnotatorModel) -> Array:
+    """Two-sided p-values of 'no position bias' from the votes alone, shape (A,); 1 where they say next to nothing.
+
+    The estimate is drawn to 0 by the prior, and so is less often far from it than its standard error says. What the
+    votes alone say is the estimate over the determined share of its variance.
+    """
+    beta, variance = model.parameters[:, BETA], model.covariance[:, BETA, BETA]
+    determined = 1.0 - variance / model.population.variance[BETA]
+    z = beta / np.sqrt(variance * np.maximum(determined, _LEAST_DETERMINED))
+    return np.where(determined < _LEAST_DETERMINED, 1.0, 2.0 * stats.norm.sf(np.abs(z)))
 
 
 def _reliability(theta: Array, shares: Array, model: AnnotatorModel) -> Array:

@@ -33,7 +33,8 @@ _SAMPLE_STEP = 8
 """Most pairs of which one is in the sample that a large set starts from."""
 
 _HYPERPRIOR = (2.0, 0.25)
-"""Pseudo-observations, and their variance, that keep a prior's variance off zero where there are few annotators."""
+"""Pseudo-annotators at the mean that a fit begins with, and their variance: where there are few annotators they keep a
+prior's variance off zero, and its mean from running away where all votes are the same."""
 
 _MOST_VARIANCE = 4.0
 """Most variance of a prior: where hardly anybody ever ties, that of the tie tendency has no end."""
@@ -48,6 +49,8 @@ class AnnotatorModel:
         grid: latent classes.
         parameters: theta, beta, tau of each annotator, shape (A, 3).
         population: their prior.
+        population_base: mean of the prior that the fit begins with, that of its hyperprior, shape (3,).
+        trend: change of the logarithms of the prior's variances at their last update, shape (3,).
         class_prior: shape (K,), symmetric.
         class_base: its hyperprior's mean, shape (K,).
         graph: pairs with rewards of responses.
@@ -65,11 +68,13 @@ class AnnotatorModel:
     grid: Grid
     parameters: Array
     population: NormalPrior
+    population_base: Array
     class_prior: Array
     class_base: Array
     graph: DenseGraph
     reward: Array
     missing: Array
+    trend: Array = field(default_factory=lambda: np.zeros(3))
     reward_variance: float = 1.0
     num_rewards: float = 0.0
     covariance: Array = field(default_factory=lambda: np.empty((0, 3, 3)))
@@ -103,16 +108,21 @@ def fit(votes: Votes, settings: AnnotatorSettings | None = None) -> AnnotatorMod
         _take_over(model, fit(sample, settings.model_copy(update={"min_degree": np.inf})))
     believed = model.classifier().expect()
     model.history.append(believed.log_likelihood)
-    enough, updated_at = settings.tolerance * votes.num_votes, 0
+    num_voices = float(votes.weight.sum()) if len(votes.weight) > 0 else votes.num_votes
+    enough, updated_at = settings.tolerance * num_voices, 0
+    # rewards and their scale move in turn, so with rewards an even number of rounds compares like with like
+    lag = settings.rounds_per_update * (2 if len(model.graph.pair) > 0 else 1)
     for round_number in range(1, settings.max_rounds + 1):
-        _maximise(model, believed, settings, is_scale_moved=round_number % 2 == 0)
+        # moving the scale is a short cut, and swings where the votes hardly determine it: the second half does without
+        is_scale_moved = round_number % 2 == 0 and 2 * round_number <= settings.max_rounds
+        _maximise(model, believed, settings, is_scale_moved=is_scale_moved)
         believed = model.classifier().expect()
         model.history.append(believed.log_likelihood)
         # what begins near its end is there once a round gains less than half of the tolerance
         is_near = is_warm and 2.0 * abs(model.history[-1] - model.history[-2]) < enough
         if is_near or round_number - updated_at == settings.rounds_per_update:
             settled = _update_variances(model, believed)
-            if settled and (is_near or abs(model.history[-1] - model.history[updated_at]) < enough):
+            if settled and (is_near or abs(model.history[-1] - model.history[max(round_number - lag, 0)]) < enough):
                 model.is_converged = True
                 break
             updated_at = round_number
@@ -134,6 +144,7 @@ def _start(votes: Votes, settings: AnnotatorSettings) -> AnnotatorModel:
         grid=grid,
         parameters=np.tile(population.mean, (votes.num_annotators, 1)),
         population=population,
+        population_base=population.mean.copy(),
         class_prior=base / base.sum(),
         class_base=base / base.sum(),
         graph=graph,
@@ -194,11 +205,15 @@ def _update_variances(model: AnnotatorModel, believed: Expectation) -> bool:
     free = [THETA, TAU] if mean[TAU] > NO_TIES else [THETA]
     # an estimate is share x what the votes say + (1 - share) x the mean
     said = (model.parameters - (1.0 - share) * mean).sum(axis=0)
-    mean[free] = ((said + number * mean) / (determined + number))[free]
+    mean[free] = ((said + number * model.population_base) / (determined + number))[free]
     new = (((model.parameters - mean) ** 2).sum(axis=0) + number * variance) / (determined + number)
     new = np.minimum(new, _MOST_VARIANCE)
     if mean[TAU] == NO_TIES:
         new[TAU] = old[TAU]
+    # what turns back goes half of the way, else it swings about its end for ever
+    change = np.log(new / old)
+    change = np.where(change * model.trend < 0, 0.5 * change, change)
+    model.trend, new = change, old * np.exp(change)
     model.population = replace(model.population, mean=mean, variance=new)
     difference = np.abs(np.sqrt(new) - np.sqrt(old))
     is_settled = bool((difference < np.maximum(_SAME, _SETTLED * np.sqrt(old))).all())

@@ -11,9 +11,12 @@ from curation.annotators.estimates import annotator_estimates, pair_estimates
 from curation.annotators.model import fit, predict
 from curation.annotators.votes import Votes
 from curation.settings import AnnotatorSettings
+from curation.significance import fewest_false
 from curation.synthetic.world import world
 from tests.benchmarks.annotators import hold_out, mixed
+from tests.benchmarks.flags import judged, row
 from tests.curation.planted_votes import Planted, planted_votes
+from tests.real_votes import judgments
 
 COLUMNS = ("pair_id", "response_a_id", "response_b_id", "vote", "annotator_id")
 
@@ -157,3 +160,65 @@ def test_it_predicts_held_out_votes_better_than_their_shares(planted: Planted) -
     shares = train.tally[test.pair] / train.tally[test.pair].sum(axis=1, keepdims=True)
     peer, _ = mixed(shares, label, np.bincount(train.vote) / train.num_votes)
     assert -np.log(ours[rows, label]).mean() < -np.log(peer[rows, label]).mean() - 0.02
+
+
+@pytest.mark.parametrize("name", ["cragc25", "llmfao"])
+def test_the_fit_of_real_votes_settles_and_more_rounds_change_little(name: str) -> None:
+    votes = Votes.of(judgments(name))
+    model = fit(votes)
+    assert model.is_converged
+    assert abs(model.history[-1] - model.history[-11]) < 1e-4 * votes.num_votes
+    tighter = fit(votes, AnnotatorSettings(tolerance=1e-5, max_rounds=300))
+    assert tighter.is_converged
+    reliability = [annotator_estimates(each)["reliability"].to_numpy() for each in (model, tighter)]
+    assert np.abs(reliability[0] - reliability[1]).max() < 0.02
+
+
+def test_a_few_who_always_agree_are_not_perfect_and_the_fit_settles() -> None:
+    rows = [(f"p{i}", f"p{i}x", f"p{i}y", "a", who) for i in range(8) for who in "uvw"]
+    model = fit(Votes.of(frame(rows, known=False)))
+    assert model.is_converged
+    assert annotator_estimates(model)["reliability"].max() < 0.97
+
+
+def test_who_differs_from_the_rest_by_hand() -> None:
+    """Five vote alike on ten pairs, c against them on all: of c's ten votes none agrees, of the rest's 50 all do."""
+    rows = [(f"p{i}", f"p{i}x", f"p{i}y", "ab"[who == "c"], who) for i in range(10) for who in "uvwxyc"]
+    found = annotator_estimates(fit(Votes.of(frame(rows, known=False)))).sort("annotator_id")
+    assert found["num_agreeing"].to_list() == [0, *[10] * 5]
+    assert found["num_tested"].to_list() == [10] * 6
+    # the rest of c agrees always, so c's agreement has probability 0; the others' is 10 of 10 against 40 of 50
+    p_value = 2 * 0.8**10
+    assert found["agreement_q_value"].to_list() == pytest.approx([0.0, *[p_value] * 5], abs=1e-12)
+    assert found["is_careless"].to_list() == [True, *[False] * 5]
+
+
+def test_votes_against_a_coin_by_hand() -> None:
+    said = {"p": "aaaaa", "q": "aaab", "r": "a", "s": ["tie", "tie"], "t": ["a", "a", "tie"]}
+    rows = [
+        (pair, f"{pair}x", f"{pair}y", vote, f"w{i}") for pair, votes in said.items() for i, vote in enumerate(votes)
+    ]
+    found = pair_estimates(fit(Votes.of(frame(rows, known=False)))).sort("pair_id")["vote_q_value"].to_list()
+    # p-values 2/32, 2 x 5/16, none, 1 (no vote is for either), 2/4; of four tests the least one counts four times
+    assert found == [pytest.approx(4 * 2 / 32), pytest.approx(4 * 0.625 / 3), None, 1.0, pytest.approx(4 * 0.625 / 3)]
+
+
+@pytest.mark.parametrize(("num_votes", "least_biased", "least_correlation"), [(60, 0.9, 0.75), (240, 0.97, 0.88)])
+def test_bad_annotators_of_the_default_world_are_caught_at_five_percent_false_alarms(
+    num_votes: int, least_biased: float, least_correlation: float
+) -> None:
+    """What docs/diagnosis.md says of them, each kind by itself and over several seeds."""
+    found = row(pl.concat([judged(seed, num_votes) for seed in range(3)]))
+    assert found["adversarial"]["caught_at_5_percent"] >= 0.95
+    assert found["position_biased"]["caught_at_5_percent"] >= least_biased
+    assert found["rank_correlation"] >= least_correlation
+    for kind, least in (("adversarial", 0.9), ("position_biased", 0.6)):
+        assert found[kind]["flagged"] >= least
+        assert found[kind]["honest_flagged"] <= 0.02
+
+
+def test_the_findings_of_which_few_are_false() -> None:
+    probability = np.array([0.3, 0.001, 0.14, 0.002, 0.09])
+    # means of the smallest ones: 0.001, 0.0015, 0.031, 0.058
+    assert fewest_false(probability, 0.05).tolist() == [False, True, False, True, True]
+    assert not fewest_false(np.array([0.2, 0.9]), 0.05).any()

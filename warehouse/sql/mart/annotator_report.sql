@@ -17,7 +17,7 @@
 -- median_seconds [s]: median time since their last judgments, gaps above half an hour left out; NULL without times
 -- self_consistency: share of pairs judged more than once on which they always said the same; NULL without such pairs
 -- cycle_share: share of their votes, ties among them, for a majority to be reversed on the cheapest way to a ranking
--- is_adversarial: reliability is below one half with 95 % confidence, one-sided
+-- is_adversarial: reliability is below one half, at a false discovery rate of 5 % over the posterior
 -- is_position_biased: position bias differs from 0 after correction for many annotators
 -- is_careless: agrees with the others less than the rest do, after correction for many annotators
 -- agreement_q_value: Benjamini-Hochberg adjusted p-value of 'this annotator agrees as the rest do'

@@ -12,7 +12,7 @@
 -- length_bias_low [log-odds a doubling]: lower end of the 95 % interval
 -- length_bias_high [log-odds a doubling]: upper end of the 95 % interval
 -- tie_rate: share of ties expected of them
--- is_adversarial: reliability is below one half with 95 % confidence, one-sided
+-- is_adversarial: reliability is below one half, at a false discovery rate of 5 % over the posterior
 -- is_position_biased: position bias differs from 0 after correction for many annotators
 -- is_careless: agrees with the others less than the rest do, after correction for many annotators
 -- agreement_q_value: Benjamini-Hochberg adjusted p-value of 'this annotator agrees as the rest do'
