@@ -26,7 +26,7 @@ class LengthBias:
     It is an association: where longer responses are better, careful annotators have one too. Compare annotators.
 
     Attributes:
-        slope, low, high: of each annotator with the 95 % interval, shape (A,); NaN for one who only ever tied.
+        slope, low, high: of each annotator with the 95 % interval, shape (A,); NaN without a vote that is no tie.
         set_slope, set_low, set_high: of all votes together.
     """
 
@@ -43,14 +43,17 @@ def length_bias(votes: Votes, responses: pl.DataFrame) -> LengthBias:
 
     Args:
         votes: on one criterion.
-        responses: ``response_id``, ``num_chars``.
+        responses: ``response_id``, ``num_chars``; votes on a response without a length are left out.
     """
     log_chars = _log_chars(votes.response_ids, responses)
-    x = log_chars[votes.low] - log_chars[votes.high]
+    ratio = log_chars[votes.low] - log_chars[votes.high]
+    has_length = ~np.isnan(ratio)
+    x = np.where(has_length, ratio, 0.0)  # says nothing of any slope
     nobody = np.zeros(1, dtype=np.int32)
     whole, whole_error = _slopes(votes, x, np.broadcast_to(nobody, votes.num_votes), 1, mean=0.0, variance=100.0)
     slope, error = _slopes(votes, x, votes.annotator, votes.num_annotators, mean=whole[0], variance=_PRIOR_VARIANCE)
-    has_votes = np.bincount(votes.annotator[votes.vote != TIE], minlength=votes.num_annotators) > 0
+    is_used = (votes.vote != TIE) & has_length[votes.pair]
+    has_votes = np.bincount(votes.annotator[is_used], minlength=votes.num_annotators) > 0
     slope = np.where(has_votes, slope, np.nan)
     half = _Z95 * whole_error[0]
     return LengthBias(
@@ -64,10 +67,11 @@ def length_bias(votes: Votes, responses: pl.DataFrame) -> LengthBias:
 
 
 def _log_chars(ids: pl.Series, responses: pl.DataFrame) -> Array:
+    """log2 of one more than the characters; NaN where they are not known."""
     lengths = pl.DataFrame({"response_id": ids}).join(
         responses.select("response_id", "num_chars"), on="response_id", how="left", maintain_order="left"
     )
-    return np.log2(lengths["num_chars"].to_numpy().astype(np.float64) + 1.0)
+    return np.log2(lengths["num_chars"].cast(pl.Float64).fill_null(np.nan).to_numpy() + 1.0)
 
 
 def _slopes(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from flows.report import StageReport
 
@@ -41,7 +42,7 @@ def progress(description: str, total: int | None = None, unit: str = "") -> Iter
 
 
 def say(report: StageReport) -> None:
-    """Print a stage's sentences."""
+    """Print a stage's sentences as they stand: brackets in them are names, not markup."""
     for number, line in enumerate(report.lines):
-        head = f"[bold green]{report.stage:<9}[/]" if number == 0 else " " * 9
-        out.print(f"{head} {line}", soft_wrap=True)
+        head = (f"{report.stage:<9}", "bold green") if number == 0 else " " * 9
+        out.print(Text.assemble(head, " ", line), soft_wrap=True)

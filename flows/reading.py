@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from warehouse.lake import Lake
 
 _WORST = """
-    select *
+    select
+        *,
+        is_adversarial or is_careless or is_position_biased as is_flagged
     from mart.annotator_report
-    where is_adversarial or is_careless or is_position_biased
-    order by is_adversarial desc, reliability_high, annotator_id, criterion
-    limit ?
+    where is_flagged or not starts_with(annotator_id, 'unnamed:')
+    order by is_flagged desc, is_adversarial desc, reliability_high, annotator_id, criterion
+    limit 5
+"""
+
+_LEAKS = """
+    select source_1, split_1, source_2, split_2, num_prompt_groups, share_2
+    from mart.split_leakage
+    -- of the two directions, that of the split to be kept clean: the one that is named so, else the smaller one
+    qualify row_number() over (
+        partition by
+            least((source_1, split_1), (source_2, split_2)), greatest((source_1, split_1), (source_2, split_2))
+        order by regexp_matches(split_2, 'test|eval|valid|dev|held', 'i') desc, share_2 desc, source_2, split_2
+    ) = 1
+    order by num_prompt_groups desc, source_1, split_1, source_2, split_2
+    limit 3
 """
 
 _BETAS = (0.01, 0.05, 0.1, 0.5, 1.0)
@@ -20,6 +37,7 @@ def reading(lake: Lake) -> tuple[str, ...]:
     return (
         _agreement(lake),
         *_annotators(lake),
+        *_convergence(lake),
         *_length_bias(lake),
         _contradictions(lake),
         _cycles(lake),
@@ -45,27 +63,48 @@ def _agreement(lake: Lake) -> str:
 
 
 def _annotators(lake: Lake) -> tuple[str, ...]:
+    """How many are flagged, and five with the reason: the flagged ones, then the least reliable of the others."""
     total, flagged = lake.con.execute(
         "select count(*), count(*) filter (where is_adversarial or is_careless or is_position_biased)"
         " from mart.annotator_report"
     ).fetchall()[0]
-    head = f"annotators: {flagged:,} of {total:,} are flagged"
     lines = []
-    for row in lake.frame(_WORST, [5]).iter_rows(named=True):
-        reasons = []
-        if row["is_adversarial"]:
-            reasons.append("votes against the better response")
-        elif row["is_careless"]:
-            reasons.append("agrees with the others less than the rest do")
-        if row["is_position_biased"]:
-            side = "first" if row["position_bias"] > 0 else "second"
-            reasons.append(f"favors the response shown {side} (log-odds {row['position_bias']:+.2f})")
+    for row in lake.frame(_WORST).iter_rows(named=True):
         lines.append(
-            f"  {row['annotator_id']} ({row['criterion']}): {' and '.join(reasons)}; reliability"
+            f"  {row['annotator_id']} ({row['criterion']}): {_reason(row)}; reliability"
             f" {row['reliability']:.2f} ({row['reliability_low']:.2f} to {row['reliability_high']:.2f})"
             f" from {row['num_votes']:,} votes"
         )
-    return (f"{head}{'; the worst:' if lines else ''}", *lines)
+    if not lines:
+        return (f"annotators: none of {total:,} is flagged, and none is named",)
+    head = (
+        f"{flagged:,} of {total:,} are flagged; the worst" if flagged else f"none of {total:,} is flagged; the weakest"
+    )
+    return (f"annotators: {head}:", *lines)
+
+
+def _reason(row: dict[str, Any]) -> str:
+    reasons = []
+    if row["is_adversarial"]:
+        reasons.append("votes against the better response")
+    elif row["is_careless"]:
+        reasons.append("agrees with the others less than the rest do")
+    if row["is_position_biased"]:
+        side = "first" if row["position_bias"] > 0 else "second"
+        reasons.append(f"favors the response shown {side} (log-odds {row['position_bias']:+.2f})")
+    return " and ".join(reasons) or "not flagged, but the interval ends lowest"
+
+
+def _convergence(lake: Lake) -> tuple[str, ...]:
+    """A line for each criterion on which the annotator model stopped before it had settled."""
+    rows = lake.con.execute(
+        "select criterion, num_rounds - 1 from mart.criterion_report where is_converged = false order by criterion"
+    ).fetchall()
+    return tuple(
+        f"annotator model: not settled on {criterion} after {rounds} rounds, so its figures may still move; raise"
+        " [diagnose.annotators] max_rounds"
+        for criterion, rounds in rows
+    )
 
 
 def _length_bias(lake: Lake) -> tuple[str, ...]:
@@ -81,10 +120,7 @@ def _length_bias(lake: Lake) -> tuple[str, ...]:
 
 
 def _leakage(lake: Lake) -> tuple[str, ...]:
-    rows = lake.con.execute(
-        "select source_1, split_1, source_2, split_2, num_prompt_groups, share_2 from mart.split_leakage"
-        " order by num_prompt_groups desc, source_1, split_1, source_2, split_2 limit 3"
-    ).fetchall()
+    rows = lake.con.execute(_LEAKS).fetchall()
     return tuple(
         f"leakage: {num:,} groups of equal or nearly equal prompts are in {split_1} of {source_1} and in {split_2} of"
         f" {source_2}, {share:.1%} of its prompts"

@@ -37,6 +37,7 @@ def annotators(
     """Show annotators with reliability, biases and flags, the least reliable first."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     from flows.console import out
     from flows.hints import hint
@@ -60,8 +61,8 @@ def annotators(
         flags = [name.removeprefix("is_") for name in _FLAGS if row[name]]
         criterion = [row["criterion"]] if has_criteria else []
         table.add_row(
-            row["annotator_id"],
-            *criterion,
+            Text(row["annotator_id"]),
+            *map(Text, criterion),
             f"{row['num_votes']:,}",
             f"{row['reliability']:.2f} {row['reliability_low']:.2f}-{row['reliability_high']:.2f}",
             _signed(row["position_bias"]),

@@ -56,7 +56,9 @@ def diagnose(workspace: Workspace, *, flow_run_id: str | None = None, beta: floa
         settings = settings.model_copy(update={"beta": beta})
     with workspace.lake() as lake:
         reader = TokenReader.of(lake, workspace)
-        inputs = settings.model_dump() | ({} if reader is None else {"token_reader": reader.key})
+        # another Winnow may find other things in the same votes
+        inputs = settings.model_dump() | {"winnow": lineage.WINNOW_VERSION}
+        inputs |= {} if reader is None else {"token_reader": reader.key}
         input_hash = lineage.input_hash(lake, "diagnose", inputs, UPSTREAM)
         previous = lineage.finished_run(lake, "diagnose", input_hash)
         if previous is not None:

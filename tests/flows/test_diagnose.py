@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from flows import lineage
 from flows.cli import app
 from flows.lineage import Run
 from flows.reading import reading
@@ -116,6 +117,21 @@ def test_a_second_run_makes_no_snapshot(workspace: Workspace) -> None:
     assert report.lines[0] == "nothing new to diagnose"
 
 
+def test_a_fit_that_did_not_settle_is_said(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "w")
+    fill(workspace, VOTES)
+    (workspace.root / "winnow.toml").write_text("[diagnose.annotators]\nmax_rounds = 1\n")
+    said = diagnose(Workspace.open(workspace.root)).lines
+    assert sum("not settled on overall after 1 rounds" in line for line in said) == 1
+    (workspace.root / "winnow.toml").write_text("")
+    assert not any("not settled" in line for line in diagnose(Workspace.open(workspace.root)).lines)
+
+
+def test_another_winnow_diagnoses_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lineage, "WINNOW_VERSION", "99.0")
+    assert diagnose(workspace, beta=0.3).lines[0] != "nothing new to diagnose"
+
+
 def test_a_new_vote_changes_only_what_it_bears_on(tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path / "w")
     fill(workspace, VOTES)
@@ -184,7 +200,8 @@ def test_prompts_that_two_splits_share_are_said(tmp_path: Path) -> None:
         )
         said = [line for line in reading(lake) if line.startswith("leakage")]
     assert len(said) == 1
-    assert "are in test of hand and in train of hand" in said[0]
+    # all three prompts are in both
+    assert "are in train of hand and in test of hand, 100.0% of its prompts" in said[0]
 
 
 def test_the_list_of_annotators_fits_into_eighty_columns(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

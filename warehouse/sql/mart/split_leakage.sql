@@ -1,12 +1,12 @@
--- grain: one row per two splits, as the sources give them, that share a prompt up to near-duplication
+-- grain: one row per two splits, in both directions, that share a prompt up to near-duplication
 -- source_1: source of the first split
--- split_1: the first split
+-- split_1: the first split, as the source gives it
 -- source_2: source of the second split
 -- split_2: the second split
 -- num_prompt_groups: groups of near-duplicate prompts with a prompt in both; an equal prompt is a group too
 -- num_prompts_1: prompts of the first split in those groups
 -- num_prompts_2: prompts of the second split in those groups
--- share_2: num_prompts_2 of all prompts of the second split
+-- share_2: num_prompts_2 of all prompts of the second split: for train first and test second, what has leaked of test
 -- example_group_id: one of the groups, the lowest
 with judged as (
     select distinct
@@ -59,6 +59,6 @@ from members as first
 inner join members as second
     on
         first.prompt_group_id = second.prompt_group_id
-        and (first.source, first.source_split) < (second.source, second.source_split)
+        and (first.source, first.source_split) <> (second.source, second.source_split)
 inner join sizes on second.source = sizes.source and second.source_split = sizes.source_split
 group by first.source, first.source_split, second.source, second.source_split;
