@@ -70,8 +70,9 @@ def encode_groups(
     Args:
         tokenizer: of the policy that scores or is trained.
         groups: a prompt (messages with ``role`` and ``content``; may be empty for plain text) and its answers.
-        template: ``chat`` uses the tokenizer's chat template; ``plain`` concatenates as for a base model (see
-            :func:`plain_prompt`); ``auto`` is ``chat`` where the tokenizer has a template and the prompt a message.
+        template: ``chat`` uses the tokenizer's chat template, for every prompt that has a message: a text without one
+            is no turn of a chat and stays plain; ``plain`` concatenates as for a base model (see
+            :func:`plain_prompt`); ``auto`` is ``chat`` where the tokenizer has a template, else ``plain``.
 
     Raises:
         TokenError: the template is asked for and missing, does not take the conversation, or does not render the
@@ -84,7 +85,7 @@ def encode_groups(
     texts: list[str] = []
     is_chat: list[bool] = []
     for prompt, responses in groups:
-        is_chat.append(template == "chat" or (template == "auto" and has_template and bool(prompt)))
+        is_chat.append(template != "plain" and has_template and bool(prompt))
         texts += _chat_texts(tokenizer, prompt, responses, cuts) if is_chat[-1] else [plain_prompt(prompt), *responses]
     ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
     rest = iter(texts)

@@ -40,9 +40,10 @@ def check_tokenizer(tokenizer: Any, export: ExportFolder) -> None:
     reference = export.reference
     if reference is None:
         return
+    template = None if reference.get("template") == "plain" else chat_template_hash(tokenizer)  # plain uses none
     for what, expected, found in (
         ("tokenizer", reference.get("tokenizer_hash"), tokenizer_hash(tokenizer)),
-        ("chat template", reference.get("chat_template_hash"), chat_template_hash(tokenizer)),
+        ("chat template", reference.get("chat_template_hash"), template),
     ):
         if expected != found:
             raise TrainingError(

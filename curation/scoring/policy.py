@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from curation.scoring.settings import ScoringSettings
 from schemas.errors import ModelError
@@ -26,7 +26,7 @@ class ReferencePolicy:
             template, template mode, adapter, quantisation, longest sequence and truncation.
         folder: where its files lie.
         adapter: folder of a LoRA adapter, or None.
-        template: ``chat`` or ``plain``.
+        template: how a prompt becomes tokens, as :func:`schemas.tokens.encode_groups` takes it.
         quantization: method that the weights were quantised with, or are on load.
     """
 
@@ -39,7 +39,7 @@ class ReferencePolicy:
     weights_hash: str
     tokenizer_hash: str
     chat_template_hash: str | None
-    template: str
+    template: Literal["chat", "plain"]
     quantization: str | None
     max_length: int
     truncate: str
@@ -55,15 +55,15 @@ def open_policy(settings: ScoringSettings, model: str) -> ReferencePolicy:
         model: folder or Hub id.
 
     Raises:
-        ModelError: the model is missing, or has no weights, configuration or tokenizer.
+        ModelError: the model is missing, or lacks weights, configuration, tokenizer or the chat template asked for.
     """
     folder, revision = _locate(model, settings.revision)
     config = read_config(folder)
     tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
     template_hash = chat_template_hash(tokenizer)
-    template = settings.template
-    if template == "auto":
-        template = "plain" if template_hash is None else "chat"
+    if settings.template == "chat" and template_hash is None:
+        raise ModelError(f"{model} has no chat template", mend="set [scoring] template = 'plain', or add one to it")
+    template = "plain" if template_hash is None or settings.template == "plain" else "chat"
     max_length = min(_position_limit(config), settings.max_length or _position_limit(config))
     adapter = None if settings.adapter is None else Path(settings.adapter)
     parts: dict[str, Any] = {

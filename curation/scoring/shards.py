@@ -99,18 +99,15 @@ def _encoded(
 def _encode(rows: Sequence[PromptRow], policy: ReferencePolicy) -> list[EncodedGroup | TokenError]:
     """All at once; where one conversation cannot be encoded, each on its own, so that only that one is set aside."""
     groups: list[tuple[Any, Sequence[str]]] = [(json.loads(row.messages), row.texts) for row in rows]
-    template: Any = policy.template if policy.template == "plain" else "auto"
     try:
-        return list(encode_groups(policy.tokenizer, groups, template=template))
+        return list(encode_groups(policy.tokenizer, groups, template=policy.template))
     except TokenError:
-        return [_encode_one(policy, messages, texts, template) for messages, texts in groups]
+        return [_encode_one(policy, messages, texts) for messages, texts in groups]
 
 
-def _encode_one(
-    policy: ReferencePolicy, messages: Any, texts: Sequence[str], template: Any
-) -> EncodedGroup | TokenError:
+def _encode_one(policy: ReferencePolicy, messages: Any, texts: Sequence[str]) -> EncodedGroup | TokenError:
     try:
-        return encode_group(policy.tokenizer, messages, texts, template=template)
+        return encode_group(policy.tokenizer, messages, texts, template=policy.template)
     except TokenError as error:
         return error
 

@@ -147,7 +147,7 @@ def _encode(export: Any, split: str, policy: Any) -> EncodedPairs:
     return encode_pairs(
         table,
         policy.tokenizer,
-        template="plain" if policy.template == "plain" else "auto",
+        template=policy.template,
         max_length=policy.max_length,
         truncate="left" if policy.truncate == "left" else "drop",
     )

@@ -231,6 +231,9 @@ def test_a_bad_model_is_one_clear_error_and_leaves_the_lake_as_it_was(workspace:
         shutil.copyfile(shared("models/tiny-en") / name, bare / name)
     with pytest.raises(ModelError, match="holds no tokenizer"):
         run(workspace, model=bare)
+    bare.joinpath("tokenizer.json").write_bytes((shared("models/tiny-en") / "tokenizer.json").read_bytes())
+    with pytest.raises(ModelError, match=r"bare has no chat template \(set \[scoring\] template = 'plain'"):
+        run(workspace, model=bare, template="chat")
     with pytest.raises(ModelError, match="there is no model folder"):
         run(workspace, model=tmp_path / "missing")
     with pytest.raises(ModelError, match="no reference policy was given"):

@@ -13,7 +13,7 @@ from tokenizers import models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from schemas.errors import TokenError
-from schemas.tokens import encode_group, encode_groups, plain_prompt, truncate_prompt_left
+from schemas.tokens import Template, encode_group, encode_groups, plain_prompt, truncate_prompt_left
 from tests.real_data import shared
 
 TURN = "\n\nAssistant:"
@@ -113,6 +113,13 @@ def test_a_template_that_cannot_be_used_is_an_error_with_a_mend() -> None:
         encode_group(merging_tokenizer("{{ messages[0]['content'] }}"), prompt, ["b"])
     with pytest.raises(TokenError, match="does not take this conversation: no system"):
         encode_group(merging_tokenizer("{{ raise_exception('no system') }}"), prompt, ["b"])
+
+
+@pytest.mark.parametrize("template", ["auto", "chat"])
+def test_a_text_without_a_prompt_is_no_turn_of_a_chat(template: Template) -> None:
+    tokenizer = tiny_tokenizer()
+    plain = encode_group(tokenizer, [], ["Hello."], template="plain")
+    assert encode_group(tokenizer, [], ["Hello."], template=template) == plain
 
 
 def test_plain_text_is_framed_by_begin_and_end() -> None:
