@@ -17,6 +17,7 @@ from curation.scoring.fused_layers import fuse_layers
 from curation.scoring.lm_head import token_logps
 from curation.scoring.packed_linear import pack_layers, packed_product
 from curation.scoring.packing import PackedBatch, Row, batches_of, pack, rows_of
+from curation.scoring.plain_head import require_plain_head
 from curation.scoring.policy import ReferencePolicy
 from curation.scoring.settings import ScoringSettings
 from curation.scoring.tree_attention import NAME as TREE_ATTENTION
@@ -26,13 +27,6 @@ from schemas.tokens import EncodedGroup
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 _ROW_TOKENS = 4096  # siblings share a row up to here; beyond, the mask costs more than the prompt saves
-_OUT_OF_REACH = {  # what some configurations ask for and this engine does not compute
-    "final_logit_softcapping": "changes its logits after the LM head",
-    "logit_scale": "changes its logits after the LM head",
-    "logits_scaling": "changes its logits after the LM head",
-    "logits_scale": "changes its logits after the LM head",
-    "attn_logit_softcapping": "caps its attention scores",
-}
 _PROBE_TOLERANCE = 0.02  # nats a token, between the shared and the plain pass of one dtype
 
 
@@ -50,6 +44,7 @@ class TransformersEngine:
     def __init__(self, policy: ReferencePolicy, settings: ScoringSettings) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = _load(policy, settings, self._device)
+        require_plain_head(self._model, policy.model)
         head = self._model.get_output_embeddings()
         self._vocab_size = head.weight.shape[0]
         self._logits_of = packed_product(head.weight, head.bias) or head
@@ -175,10 +170,10 @@ def _load(policy: ReferencePolicy, settings: ScoringSettings, device: torch.devi
             f"transformers cannot load {policy.folder}: {str(error).splitlines()[0]}",
             mend="check that the folder holds a causal language model in safetensors",
         ) from error
-    config = model.config.get_text_config()
-    for name, what in _OUT_OF_REACH.items():
-        if getattr(config, name, None) not in (None, 1.0):
-            raise EngineError(f"{policy.model} {what} ({name})", mend="score it with --engine vllm")
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None:
+        raise EngineError(
+            f"{policy.model} caps its attention scores (attn_logit_softcapping)", mend="score it with --engine vllm"
+        )
     if policy.adapter is not None:
         model = merge_adapter(model, policy.adapter)
     return model.eval().to(device)

@@ -134,12 +134,12 @@ def oracle_model() -> Any:
 
 
 @torch.inference_mode()
-def oracle_logps(prompt_ids: Sequence[int], response_ids: Sequence[int]) -> float:
+def oracle_logps(prompt_ids: Sequence[int], response_ids: Sequence[int], model: Any = None) -> float:
     """Log-prob of one response, one sequence at a time, full logits, float32."""
     ids = torch.tensor([[*prompt_ids, *response_ids]])
-    logits = oracle_model()(ids).logits[0, len(prompt_ids) - 1 : -1].log_softmax(-1)
+    logits = (model or oracle_model())(ids).logits[0, len(prompt_ids) - 1 : -1].log_softmax(-1)
     return float(logits.gather(-1, torch.tensor(response_ids)[:, None]).sum())
 
 
-def oracle(groups: Sequence[EncodedGroup]) -> list[list[float]]:
-    return [[oracle_logps(group.prompt_ids, ids) for ids in group.response_ids] for group in groups]
+def oracle(groups: Sequence[EncodedGroup], model: Any = None) -> list[list[float]]:
+    return [[oracle_logps(group.prompt_ids, ids, model) for ids in group.response_ids] for group in groups]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, MistralConfig
 
 from curation.scoring.packing import Row, batches_of, rows_of
+from curation.scoring.policy import ReferencePolicy, open_policy
 from curation.scoring.settings import ScoringSettings
 from curation.scoring.transformers_engine import TransformersEngine
 from curation.scoring.tree_attention import tree_attention
@@ -22,6 +26,7 @@ from tests.curation.scoring.real_groups import (
     hh_texts,
     oracle,
     tiny_policy,
+    tiny_tokenizer,
     worst,
 )
 
@@ -88,8 +93,57 @@ def test_attention_that_is_not_a_plain_softmax_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_all_of_the_exactness_set(engine: TransformersEngine) -> None:
-    assert worst(engine.score(exactness_groups()), exact_logps()) < 1e-3
+@pytest.mark.parametrize("path", ["shared", "plain"])
+def test_all_of_the_exactness_set(path: str) -> None:
+    made = TransformersEngine(tiny_policy(), FLOAT32)
+    if path == "plain":
+        made._model.set_attn_implementation("sdpa")
+        made._path = path
+    assert worst(made.score(exactness_groups()), exact_logps()) < 1e-3
+
+
+def other_policy(folder: Path, config: Any) -> ReferencePolicy:
+    """Random weights of another shape, with the small policy's tokenizer."""
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return open_policy(ScoringSettings(max_length=1024), str(folder))
+
+
+SHAPE = {
+    "vocab_size": 8192,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "initializer_range": 0.5,
+}
+
+
+def test_a_sliding_window_has_a_row_for_each_response(tmp_path: Path) -> None:
+    policy = other_policy(tmp_path, MistralConfig(**SHAPE, sliding_window=16))
+    groups = encoded(hh_texts(), 4)
+    made = TransformersEngine(policy, FLOAT32)
+    assert made.info.path == "plain"
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert worst(made.score(groups), oracle(groups, model)) < 1e-3
+
+
+def test_capped_attention_is_refused(tmp_path: Path) -> None:
+    config = Gemma2Config(**SHAPE, attn_logit_softcapping=50.0, final_logit_softcapping=None)
+    with pytest.raises(EngineError, match="caps its attention scores"):
+        TransformersEngine(other_policy(tmp_path, config), FLOAT32)
+
+
+def test_a_small_budget_cuts_the_rows_of_siblings_too() -> None:
+    (group,) = encoded(fgrlhf_texts(), 1)
+    made = TransformersEngine(tiny_policy(), FLOAT32.model_copy(update={"batch_tokens": 64}))
+    found = made.score([group])
+    alone = sum(len(group.prompt_ids) + len(ids) for ids in group.response_ids)
+    assert made.counts.num_computed == alone  # with each response its prompt: no row holds two
+    assert worst(found, oracle([group])) < 1e-3
 
 
 def test_prompts_are_computed_once(engine: TransformersEngine) -> None:
