@@ -42,7 +42,9 @@ def estimate(pair: str, **changed: Any) -> dict[str, Any]:
     return row | changed
 
 
-def score(response: str, logps: float | None, tokens: int = 2, noise: float | None = None) -> dict[str, Any]:
+def score(
+    response: str, logps: float | None, tokens: int = 2, noise: float | None = None, is_truncated: bool = False
+) -> dict[str, Any]:
     return {
         "reference_id": "ref",
         "response_id": response,
@@ -50,7 +52,7 @@ def score(response: str, logps: float | None, tokens: int = 2, noise: float | No
         "noise": noise,
         "num_tokens": tokens,
         "num_prompt_tokens": 3,
-        "is_truncated": logps is None,
+        "is_truncated": is_truncated,
     }
 
 
@@ -62,6 +64,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
         estimate("tied", p_chosen=0.5, is_tied=True),
         estimate("long"),
         estimate("new"),
+        estimate("cut", p_chosen=0.5, is_tied=True),
+        estimate("refused"),
     ]
     scores = [
         score("wrong-w", CHOSEN),
@@ -71,7 +75,11 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
         score("tied-w", CHOSEN, noise=0.36),
         score("tied-l", REJECTED, noise=0.48),
         score("long-w", CHOSEN),
-        score("long-l", None, tokens=5000),
+        score("long-l", None, tokens=5000, is_truncated=True),
+        score("cut-w", CHOSEN, is_truncated=True),
+        score("cut-l", REJECTED),
+        score("refused-w", None, tokens=0),
+        score("refused-l", REJECTED),
     ]
     filler = """
         'vllm' as engine, 'flat' as engine_path, '0' as engine_version, 'float32' as dtype,
@@ -156,6 +164,24 @@ def test_what_is_not_scored_is_null_and_not_zero(lake: Lake, pair: str) -> None:
     assert found["beta_max"] is None
     assert found["is_truncated"] == (True if pair == "long" else None)
     assert found["p_flip"] is None
+
+
+def test_a_cut_prompt_is_not_what_does_not_fit(lake: Lake) -> None:
+    found = {pair: row(lake, pair) for pair in ("cut", "long", "right", "refused")}
+    assert {pair: values["is_truncated"] for pair, values in found.items()} == {
+        "cut": False,
+        "long": True,
+        "right": False,
+        "refused": False,
+    }
+    assert [pair for pair, values in found.items() if values["is_prompt_cut"]] == ["cut"]
+    assert found["cut"]["reference_margin"] == pytest.approx(-1.0)
+
+
+def test_what_cannot_be_tokenized_has_no_length(lake: Lake) -> None:
+    found = row(lake, "refused")
+    assert found["chosen_num_tokens"] is None
+    assert found["length_difference"] is None
 
 
 def test_beta_sensitivity_counts_scored_untied_pairs(lake: Lake) -> None:

@@ -22,8 +22,8 @@
 -- reward_gap [nats]: Bradley-Terry reward difference, logit(p_chosen)
 -- reference_chosen_logps [nats]: log-prob of the chosen response under the reference policy, summed over tokens
 -- reference_rejected_logps [nats]: log-prob of the rejected response under the reference policy, summed over tokens
--- chosen_num_tokens: tokens of the chosen response, end of turn included
--- rejected_num_tokens: tokens of the rejected response, end of turn included
+-- chosen_num_tokens: tokens of the chosen response, end of turn included; NULL where it cannot be tokenized
+-- rejected_num_tokens: tokens of the rejected response, end of turn included; NULL where it cannot be tokenized
 -- reference_margin [nats]: reference_chosen_logps - reference_rejected_logps
 -- reference_margin_mean [nats a token]: the same difference of log-probs per token
 -- is_margin_uncertain: reference_margin is within twice the noise between engines and dtypes; NULL where that is unknown
@@ -34,6 +34,7 @@
 -- beta_max: largest beta at which the assumption holds; infinity where reference_margin is not below 0
 -- p_flip: calibrated probability that the label is wrong; not computed yet, so always NULL
 -- is_truncated: a response was not scored because it does not fit beside its prompt
+-- is_prompt_cut: both were scored, one at least behind a prompt that was cut from the left to fit
 -- is_contradicted: at least one row of mart.contradictions names the pair
 -- contradiction_kinds: kinds of those rows; empty where there are none
 -- is_in_cycle: the majority of its votes lies on a cycle of its prompt's preference graph
@@ -94,12 +95,15 @@ joined as (
         ln(estimates.p_chosen / (1 - estimates.p_chosen)) as reward_gap,
         chosen.logps as reference_chosen_logps,
         rejected.logps as reference_rejected_logps,
-        chosen.num_tokens as chosen_num_tokens,
-        rejected.num_tokens as rejected_num_tokens,
+        nullif(chosen.num_tokens, 0) as chosen_num_tokens,
+        nullif(rejected.num_tokens, 0) as rejected_num_tokens,
         chosen.logps - rejected.logps as reference_margin,
         sqrt(chosen.noise * chosen.noise + rejected.noise * rejected.noise) as reference_margin_noise,
         chosen.logps / chosen.num_tokens - rejected.logps / rejected.num_tokens as reference_margin_mean,
-        chosen.is_truncated or rejected.is_truncated as is_truncated,
+        (chosen.is_truncated and chosen.logps is null) or (rejected.is_truncated and rejected.logps is null)
+            as is_truncated,
+        (chosen.is_truncated or rejected.is_truncated) and chosen.logps is not null and rejected.logps is not null
+            as is_prompt_cut,
         coalesce(contradicted.kinds, []) as contradiction_kinds,
         pair_graph.shortest_cycle_length,
         pair_graph.pair_id is not null as is_in_cycle,
@@ -177,6 +181,7 @@ select
     end as beta_max,
     null::double as p_flip,
     is_truncated,
+    is_prompt_cut,
     len(contradiction_kinds) > 0 as is_contradicted,
     contradiction_kinds,
     is_in_cycle,

@@ -1,6 +1,6 @@
 -- grain: one row per reference policy
 -- reference_id: content hash of weights, tokenizer, chat template, template mode, adapter and quantisation
--- model: folder or Hub id as it was given
+-- model: folder, absolute, or Hub id
 -- revision: Hub revision, where there is one
 -- weights_hash: SHA-256 over the weight files
 -- tokenizer_hash: SHA-256 over the tokenizer's files

@@ -3,9 +3,9 @@
 -- response_id: the response
 -- logps [nats]: sum over the response's tokens, end of turn included; NULL where it was not scored
 -- noise [nats]: standard deviation of logps among engines, dtypes and kernels; NULL where it was not measured
--- num_tokens: tokens of the response, end of turn included
+-- num_tokens: tokens of the response, end of turn included; 0 where it cannot be tokenized
 -- num_prompt_tokens: tokens of the prompt
--- is_truncated: prompt and response do not fit in max_length
+-- is_truncated: prompt and response do not fit in max_length; where logps is given, the prompt was cut
 -- embedding: random projection of the last token's hidden state; NULL where not asked for
 -- engine: what scored it
 -- engine_path: which path of the engine
