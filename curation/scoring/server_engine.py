@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import os
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +19,12 @@ from curation.scoring.settings import ScoringSettings
 from schemas.errors import EngineError
 from schemas.tokens import EncodedGroup
 
+KEY_VARIABLE = "VLLM_API_KEY"
+"""Environment variable that holds the server's API key, where it wants one; `vllm serve` reads the same."""
+
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
+_ASK_FOR_KEY = f"put the server's API key into {KEY_VARIABLE}"
+_REFUSALS = {401: _ASK_FOR_KEY, 403: _ASK_FOR_KEY, 404: "give the URL of a vLLM server that serves this model"}
 
 
 class ServerEngine:
@@ -38,12 +46,16 @@ class ServerEngine:
             raise EngineError("no server was given", mend="--server http://127.0.0.1:8000")
         if policy.adapter is not None:
             raise EngineError("a server's adapters cannot be checked", mend="score adapters with another engine")
-        self._url = settings.server.rstrip("/").removesuffix("/v1")
+        if settings.embeddings:
+            raise EngineError("a server gives no hidden states", mend="leave out --embeddings, or use another engine")
+        self._url = _server_url(settings.server)
         self._settings = settings
         self._model, limit = self._served_model(policy)
-        if limit < policy.max_length:
+        if limit is not None and limit <= policy.max_length:
             raise EngineError(
-                f"the server takes {limit} tokens, the policy {policy.max_length}", mend=f"--max-length {limit - 1}"
+                f"the server takes {limit} tokens, of which one is for its own answer; the policy takes"
+                f" {policy.max_length}",
+                mend=f"--max-length {limit - 1}",
             )
         self.max_length = policy.max_length
         self.batch_tokens = settings.batch_tokens or policy.max_length
@@ -81,16 +93,17 @@ class ServerEngine:
             for choice, ids in zip(choices, group.response_ids, strict=True)
         ]
 
-    def _served_model(self, policy: ReferencePolicy) -> tuple[str, int]:
-        """Name and longest sequence of the served model that has the policy's name."""
-        served = self._ask("/v1/models")["data"]
+    def _served_model(self, policy: ReferencePolicy) -> tuple[str, int | None]:
+        """Name of the served model that has the policy's name, and its longest sequence where the server says it."""
+        served = self._ask("/v1/models").get("data") or []
         wanted = {policy.model.rstrip("/").rsplit("/", 1)[-1], policy.folder.name}
         for model in served:
             names = {str(model.get(key, "")).rstrip("/").rsplit("/", 1)[-1] for key in ("id", "root")}
             if names & wanted:
-                return model["id"], int(model.get("max_model_len") or policy.max_length)
+                return str(model["id"]), model.get("max_model_len")
+        found = ", ".join(str(model.get("id")) for model in served) or "no model"
         raise EngineError(
-            f"the server at {self._url} serves {', '.join(model['id'] for model in served)}, not {policy.model}",
+            f"the server at {self._url} serves {found}, not {policy.model}",
             mend="start `vllm serve` with this model",
         )
 
@@ -98,27 +111,48 @@ class ServerEngine:
         """A request's JSON answer; what may pass is tried again with growing pauses.
 
         Raises:
-            EngineError: the server cannot be reached, or refuses.
+            EngineError: the server cannot be reached, lets nobody in, or does not know the path or the model.
+            RuntimeError: it refuses this request.
         """
         data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get(KEY_VARIABLE):
+            headers["Authorization"] = f"Bearer {key}"
         pause = 0.25
         for attempt in range(self._settings.server_retries + 1):
-            request = urllib.request.Request(f"{self._url}{path}", data, {"Content-Type": "application/json"})
+            request = urllib.request.Request(f"{self._url}{path}", data, headers)
             try:
                 with urllib.request.urlopen(request, timeout=self._settings.server_timeout_seconds) as answer:
                     found: dict[str, Any] = json.load(answer)
                     return found
             except urllib.error.HTTPError as error:
-                text = error.read().decode(errors="replace")[:300]
+                problem = f"answers {error.code}: {error.read().decode(errors='replace')[:300]}"
+                if error.code in _REFUSALS:
+                    raise EngineError(
+                        f"the server at {self._url} {problem} ({path})", mend=_REFUSALS[error.code]
+                    ) from error
                 if error.code not in _TRANSIENT:
-                    raise RuntimeError(f"the server answers {error.code}: {text}") from error
-                problem = f"answers {error.code}: {text}"
+                    raise RuntimeError(f"the server {problem}") from error
             except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
                 problem = f"cannot be reached: {getattr(error, 'reason', None) or error}"
+            except (http.client.HTTPException, ValueError) as error:
+                problem = f"gives an answer that is cut short or no JSON: {type(error).__name__}: {error}"
             if attempt < self._settings.server_retries:
                 time.sleep(pause)
                 pause *= 2
         raise EngineError(f"the vLLM server at {self._url} {problem}", mend="check --server and that it is running")
+
+
+def _server_url(given: str) -> str:
+    """The URL without a slash or the API's version at its end.
+
+    Raises:
+        EngineError: it is none.
+    """
+    parts = urllib.parse.urlsplit(given)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EngineError(f"--server {given} is no http or https URL", mend="--server http://127.0.0.1:8000")
+    return given.rstrip("/").removesuffix("/v1")
 
 
 def _response_logps(prompt_logprobs: list[dict[str, Any] | None], start: int, ids: Sequence[int]) -> float:

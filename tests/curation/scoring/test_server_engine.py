@@ -18,10 +18,11 @@ import pytest
 from curation.scoring.server_engine import ServerEngine
 from curation.scoring.settings import ScoringSettings
 from schemas.errors import EngineError
+from schemas.tokens import EncodedGroup
 from tests.curation.scoring.real_groups import encoded, hh_texts, oracle, tiny_policy, worst
 from tests.real_data import shared
 
-MAX_LENGTH = 1000  # a server wants room for a token behind the prompt
+MAX_LENGTH = 1023  # the server takes 1024, of which one is for a token behind the prompt
 
 
 def free_port() -> int:
@@ -68,10 +69,14 @@ def is_up(url: str) -> bool:
 @pytest.mark.server
 def test_it_agrees_with_transformers_and_names_what_it_serves(server: str) -> None:
     engine = ServerEngine(tiny_policy(max_length=MAX_LENGTH), ScoringSettings(server=f"{server}/v1"))
-    groups = encoded(hh_texts(), 20, max_length=MAX_LENGTH)
+    groups = encoded(hh_texts(), 40, max_length=MAX_LENGTH)
+    ids = [id_ for group in groups for id_ in group.response_ids[0]]
+    groups.append(EncodedGroup(ids[:1000], [ids[1000:MAX_LENGTH]]))
     assert worst(engine.score(groups), oracle(groups)) < 1e-3
     assert (engine.info.engine, engine.info.version[:2]) == ("vllm-server", "0.")
     engine.close()
+    with pytest.raises(EngineError, match=r"takes 1024 tokens, of which one .*--max-length 1023"):
+        ServerEngine(tiny_policy(max_length=1024), ScoringSettings(server=server))
     other = replace(tiny_policy(max_length=MAX_LENGTH), model="org/other", folder=Path("other"))
     with pytest.raises(EngineError, match=r"serves .*tiny-en, not org/other"):
         ServerEngine(other, ScoringSettings(server=server))
