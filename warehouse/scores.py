@@ -96,6 +96,15 @@ class ResponseCounts:
     num_failed: int
 
 
+def last_policy(lake: Lake) -> dict[str, Any] | None:
+    """What made the reference policy that was used first most lately, named as in ``[scoring]``; None without one."""
+    columns = "model, revision, adapter, template, max_length, truncate, quantization"
+    found = lake.frame(
+        f"select {columns} from raw.reference_policies order by created_at desc, reference_id limit 1"
+    ).rows(named=True)
+    return found[0] if found else None
+
+
 def count_responses(lake: Lake, reference_id: str) -> ResponseCounts:
     """Count the responses of the lake by what a reference policy has made of them."""
     row = lake.con.execute(

@@ -89,9 +89,16 @@ def _front_matter(counts: Mapping[str, int], layout: Layout, provenance: Provena
     return "\n".join([*lines, "---"])
 
 
+def _model_name(model: str) -> str:
+    """A Hub id, or the name of a folder: where it lies on the writer's machine says nothing to a reader."""
+    return Path(model).name if Path(model).is_absolute() else model
+
+
 def _head(counts: Mapping[str, int], provenance: Provenance) -> str:
     rules, reference = provenance.rules, provenance.reference
-    policy = "not scored by a reference policy" if reference is None else f"scored by `{reference['model']}`"
+    policy = (
+        "not scored by a reference policy" if reference is None else f"scored by `{_model_name(reference['model'])}`"
+    )
     return (
         f"# Preference pairs, curated with {rules['name']}\n\n"
         f"{counts['train']:,} pairs to train on and {counts['test']:,} held out, cut by groups of near-duplicate"

@@ -14,6 +14,7 @@ from schemas.identity import digest
 from schemas.model_identity import chat_template_hash, tokenizer_hash, weights_hash
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+_UNKNOWN_LIMIT = 4096  # longest sequence of a model that says none
 _HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
@@ -24,10 +25,12 @@ class ReferencePolicy:
     Attributes:
         reference_id: content hash of everything that a score depends on but the engine: weights, tokenizer, chat
             template, template mode, adapter, quantisation, longest sequence and truncation.
+        model: folder, absolute, or Hub id.
         folder: where its files lie.
         adapter: folder of a LoRA adapter, or None.
         template: how a prompt becomes tokens, as :func:`schemas.tokens.encode_groups` takes it.
         quantization: method that the weights were quantised with, or are on load.
+        quantize_on_load: method by which an engine has to quantise them; None where they are as they should be.
     """
 
     reference_id: str
@@ -41,6 +44,7 @@ class ReferencePolicy:
     chat_template_hash: str | None
     template: Literal["chat", "plain"]
     quantization: str | None
+    quantize_on_load: str | None
     max_length: int
     truncate: str
     trust_remote_code: bool
@@ -64,24 +68,25 @@ def open_policy(settings: ScoringSettings, model: str) -> ReferencePolicy:
     if settings.template == "chat" and template_hash is None:
         raise ModelError(f"{model} has no chat template", mend="set [scoring] template = 'plain', or add one to it")
     template = "plain" if template_hash is None or settings.template == "plain" else "chat"
-    max_length = min(_position_limit(config), settings.max_length or _position_limit(config))
-    adapter = None if settings.adapter is None else Path(settings.adapter)
+    adapter = None if settings.adapter is None else Path(settings.adapter).expanduser().resolve()
+    own = _quantization(config)
     parts: dict[str, Any] = {
         "weights_hash": weights_hash(folder),
         "tokenizer_hash": tokenizer_hash(tokenizer),
         "chat_template_hash": template_hash if template == "chat" else None,
         "template": template,
         "adapter_hash": None if adapter is None else weights_hash(adapter),
-        "quantization": settings.quantization or _quantization(config),
-        "max_length": max_length,
+        "quantization": settings.quantization or own,
+        "max_length": _max_length(config, settings.max_length, model),
         "truncate": settings.truncate,
     }
     return ReferencePolicy(
         reference_id=digest(json.dumps(parts, sort_keys=True)),
-        model=model,
+        model=str(folder) if Path(model).expanduser().exists() else model,
         folder=folder,
         revision=revision,
         adapter=adapter,
+        quantize_on_load=None if settings.quantization == own else settings.quantization,
         trust_remote_code=settings.trust_remote_code,
         tokenizer=tokenizer,
         **parts,
@@ -145,12 +150,24 @@ def _locate(model: str, revision: str | None) -> tuple[Path, str | None]:
     return found, found.name
 
 
-def _position_limit(config: dict[str, Any]) -> int:
+def _max_length(config: dict[str, Any], asked: int | None, model: str) -> int:
+    """Longest prompt and response: what is asked for, or the model's own limit.
+
+    Raises:
+        ModelError: more is asked for than the model has positions.
+    """
+    limit = _position_limit(config)
+    if asked is not None and limit is not None and asked > limit:
+        raise ModelError(f"{model} takes {limit:,} tokens, not {asked:,}", mend=f"--max-length {limit}")
+    return asked or limit or _UNKNOWN_LIMIT
+
+
+def _position_limit(config: dict[str, Any]) -> int | None:
     text = config.get("text_config", config)
     for key in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         if isinstance(text.get(key), int):
             return int(text[key])
-    return 4096
+    return None
 
 
 def _quantization(config: dict[str, Any]) -> str | None:

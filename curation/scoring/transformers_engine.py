@@ -153,8 +153,8 @@ def _load(policy: ReferencePolicy, settings: ScoringSettings, device: torch.devi
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    if settings.quantization is not None:
-        raise EngineError(f"transformers does not quantise to {settings.quantization} on load", mend="--engine vllm")
+    if policy.quantize_on_load is not None:
+        raise EngineError(f"transformers does not quantise to {policy.quantize_on_load} on load", mend="--engine vllm")
     logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(

@@ -84,7 +84,7 @@ def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) ->
             "skip_tokenizer_init": True,
             "trust_remote_code": policy.trust_remote_code,
             "load_format": "safetensors",
-            "quantization": settings.quantization,
+            "quantization": policy.quantize_on_load,
             "enable_prefix_caching": True,
             "disable_log_stats": True,
             "use_tqdm_on_load": False,

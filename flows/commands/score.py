@@ -19,7 +19,7 @@ def score(
     workspace: WorkspaceOption = Path(),
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Reference policy: a folder or a Hub id; the last one where absent."),
+        typer.Option("--model", "-m", help="Reference policy: a folder or a Hub id; the whole last one where absent."),
     ] = None,
     engine: Annotated[str | None, typer.Option("--engine", help="auto, vllm, transformers or vllm-server.")] = None,
     server: Annotated[str | None, typer.Option("--server", help="URL of a running vLLM server.")] = None,
@@ -47,7 +47,7 @@ def score(
         run_score(
             Workspace.open(workspace),
             model=model,
-            engine=engine or ("vllm-server" if server else None),
+            engine=engine,
             server=server,
             dtype=dtype,
             truncate=truncate,

@@ -6,8 +6,6 @@ import logging
 from contextlib import closing
 from typing import Any
 
-from pydantic import ValidationError
-
 from curation.scoring.engines import choose_engine, explain_choice, open_engine
 from curation.scoring.isolation import PatientScorer
 from curation.scoring.policy import ReferencePolicy, open_policy
@@ -16,9 +14,10 @@ from curation.scoring.shards import SHARD_TOKENS, shards_of
 from flows import lineage
 from flows.console import err, progress
 from flows.report import StageReport
+from flows.stages.score_settings import scoring_settings
 from flows.stages.score_shards import ShardRun, Tally, rows_to_score
 from flows.workspace import Workspace
-from schemas.errors import ConfigError, ModelError, WorkspaceError
+from schemas.errors import WorkspaceError
 from warehouse.lake import Lake
 from warehouse.scores import ResponseCounts, count_responses
 
@@ -37,22 +36,27 @@ def score(
 
     Args:
         workspace: where.
-        model: folder or Hub id of the reference policy; ``[scoring] model``, or the one used last, where absent.
+        model: folder or Hub id of the reference policy; where absent ``[scoring] model``, or else the whole policy that
+            was used last, with its adapter, revision, template, length and truncation.
         engine: ``auto``, ``vllm``, ``transformers`` or ``vllm-server``; ``[scoring] engine`` where absent.
         flow_run_id: identifier that the stages of one flow run share.
         options: further keys of ``[scoring]``, which win where they are not None.
 
     Raises:
+        ConfigError: an option has a value that is not allowed.
         ModelError: there is no model, or it lacks its tokenizer or weights.
         EngineError: the engine is not installed, cannot serve the model, or breaks.
         WorkspaceError: nothing was ingested yet.
     """
-    settings = _settings(workspace, {"model": model, "engine": engine, **options})
     with workspace.lake() as lake:
         if not lake.value("select count(*) from raw.responses"):
             raise WorkspaceError("there are no responses to score", mend=f"winnow ingest -w {workspace.root} FILE")
+        given = {"model": model, "engine": engine, **options}
+        settings, is_last = scoring_settings(workspace, lake, given)
         name, reason = explain_choice() if settings.engine == "auto" else (choose_engine(settings.engine), "")
-        policy = open_policy(settings, settings.model or _last_model(lake))
+        policy = open_policy(settings, str(settings.model))
+        if is_last:
+            err.print(f"reference policy: the one used last, {_described(policy)}", soft_wrap=True)
         before = count_responses(lake, policy.reference_id)
         if not _has_work(lake, policy, before):
             return _nothing_new(lake, policy, before)
@@ -125,23 +129,17 @@ def _set_aside(policy: ReferencePolicy, num_truncated: int, num_failed: int) -> 
     return lines
 
 
+def _described(policy: ReferencePolicy) -> str:
+    parts = [policy.model if policy.revision is None else f"{policy.model} at {policy.revision[:12]}"]
+    parts += [] if policy.adapter is None else [f"adapter {policy.adapter}"]
+    parts += [] if policy.quantization is None else [policy.quantization]
+    return ", ".join([*parts, f"template {policy.template}", f"{policy.max_length} tokens", f"cut {policy.truncate}"])
+
+
 def _say_engine(scorer: PatientScorer, reason: str) -> None:
     info = scorer.engine.info
     line = f"scoring with {info.engine} {info.version}, path {info.path}, {info.dtype} on {info.device}"
     err.print(line + (f" ({reason})" if reason else ""), soft_wrap=True)
-
-
-def _settings(workspace: Workspace, given: dict[str, Any]) -> ScoringSettings:
-    """``[scoring]`` with what was given, where it is not None."""
-    if given["engine"] is not None:
-        choose_engine(given["engine"])
-    values = workspace.settings.scoring.model_dump() | {key: value for key, value in given.items() if value is not None}
-    try:
-        return ScoringSettings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"scoring: {key}: {first['msg']}", mend="see docs/settings.md for every key") from error
 
 
 def _start(
@@ -150,13 +148,6 @@ def _start(
     ran = settings.model_dump() | {"model": policy.model, "engine": engine, "reference_id": policy.reference_id}
     input_hash = lineage.input_hash(lake, "score", ran, UPSTREAM)
     return lineage.Run.start("score", input_hash=input_hash, settings=ran, flow_run_id=flow_run_id)
-
-
-def _last_model(lake: Lake) -> str:
-    model = lake.value("select model from raw.reference_policies order by created_at desc, reference_id limit 1")
-    if model is None:
-        raise ModelError("no reference policy was given", mend="winnow score --model FOLDER_OR_HUB_ID")
-    return str(model)
 
 
 def _nothing_new(lake: Lake, policy: ReferencePolicy, counts: ResponseCounts) -> StageReport:

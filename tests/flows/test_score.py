@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from flows.report import StageReport
 from flows.stages.ingest import ingest
@@ -220,6 +223,35 @@ def test_what_cannot_be_tokenized_needs_no_engine_to_fail_again(workspace: Works
     assert scored.startswith(f"nothing new: {first.facts['num_scored']} responses are scored")
     assert truncated.startswith(f"{first.facts['num_truncated']} do not fit in 100 tokens")
     assert failed.startswith(f"{first.facts['num_failed']} could not be scored")
+
+
+def test_without_a_model_the_whole_last_policy_is_meant(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(shared("models/tiny-en"))
+    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")).save_pretrained(
+        tmp_path / "adapter"
+    )
+    (tmp_path / "model").symlink_to(shared("models/tiny-en"))
+    monkeypatch.chdir(tmp_path)
+    first = run(workspace, model="model", adapter="adapter", max_length=90, truncate="left", template="plain")
+    monkeypatch.chdir("/")
+    again = score(workspace, engine="transformers", dtype="float32")
+    assert (again.run_id, again.facts["reference_id"]) == (None, first.facts["reference_id"])
+    longer = score(workspace, engine="transformers", dtype="float32", max_length=120)
+    assert longer.facts["reference_id"] != first.facts["reference_id"]
+    ((adapter, template, truncate),) = rows(
+        workspace, "select adapter, template, truncate from raw.reference_policies where max_length = 120"
+    )
+    assert (adapter, template, truncate) == (str(tmp_path / "adapter"), "plain", "left")
+
+
+def test_options_that_contradict_are_refused(workspace: Workspace) -> None:
+    with pytest.raises(ConfigError, match="--server is for engine vllm-server, not transformers"):
+        run(workspace, server="http://127.0.0.1:1")
+    with pytest.raises(ModelError, match=r"takes 1,024 tokens, not 4,096 \(--max-length 1024\)"):
+        run(workspace, max_length=4096)
 
 
 def test_a_bad_model_is_one_clear_error_and_leaves_the_lake_as_it_was(workspace: Workspace, tmp_path: Path) -> None:
