@@ -11,6 +11,7 @@ import mmap
 import struct
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ _PROBE = "The quick brown fox, 3.14 naïve caffè 日本語 \U0001f98a\n\n\tjump
 _CHUNK = 1 << 24
 
 
+PINNED_DATE = datetime(2024, 7, 26, tzinfo=UTC)
+"""What a chat template that asks for today's date (``strftime_now``) is told: else its tokens, and with them the
+log-probs, would change at midnight. It is the date that Llama's own templates fall back to."""
+
+
 def tokenizer_hash(tokenizer: Any) -> str:
     """SHA-256 of everything by which a tokenizer turns text into ids, and of its begin and end tokens.
 
@@ -37,12 +43,16 @@ def tokenizer_hash(tokenizer: Any) -> str:
 
 
 def chat_template_hash(tokenizer: Any) -> str | None:
-    """SHA-256 of the chat template (of all of them where they are named); None without one."""
+    """SHA-256 of the chat template (of all of them where they are named); None without one.
+
+    Where it asks for today's date, :data:`PINNED_DATE` is part of it.
+    """
     template = getattr(tokenizer, "chat_template", None)
     if template is None:
         return None
     text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
-    return hashlib.sha256("\n".join(text.splitlines()).encode()).hexdigest()
+    date = [PINNED_DATE.date().isoformat()] if "strftime_now" in text else []
+    return hashlib.sha256("\n".join([*text.splitlines(), *date]).encode()).hexdigest()
 
 
 def weights_hash(folder: Path) -> str:

@@ -4,7 +4,7 @@ The prompt is rendered and tokenized once, with the generation prompt; each resp
 conversation, with the end of turn that the template writes. So all responses of a prompt share exactly the same prompt
 tokens, which are the ones the policy sees when it generates. Where the tokenizer would merge characters across that
 border for one of the responses, all of them are tokenized on their own; everywhere else the ids of the whole are the
-tokenizer's own for the whole conversation.
+tokenizer's own for the whole conversation. A template that asks for today's date is told a fixed one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Literal, Protocol
 
 from schemas.errors import TokenError
+from schemas.model_identity import PINNED_DATE
 
 Template = Literal["auto", "chat", "plain"]
 Message = Mapping[str, str]
@@ -141,8 +142,10 @@ def _chat_texts(
 
 
 def _rendered(tokenizer: Tokenizer, messages: list[dict[str, str]], **options: bool) -> str:
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+    try:  # what is given here stands before the function of this name that transformers offers to templates
+        return str(
+            tokenizer.apply_chat_template(messages, tokenize=False, strftime_now=PINNED_DATE.strftime, **options)
+        )
     except Exception as error:
         raise TokenError(
             f"the chat template does not take this conversation: {error}", mend="use template = 'plain'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from functools import cache
 from typing import Any
@@ -13,6 +14,7 @@ from tokenizers import models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from schemas.errors import TokenError
+from schemas.model_identity import PINNED_DATE, chat_template_hash
 from schemas.tokens import Template, encode_group, encode_groups, plain_prompt, truncate_prompt_left
 from tests.real_data import shared
 
@@ -100,6 +102,18 @@ def test_the_tail_begins_at_the_last_added_token() -> None:
     encoded = encode_group(tokenizer, prompt, ["z"])
     assert tokenizer.convert_ids_to_tokens(encoded.prompt_ids) == ["ab", "<e>", "z", "x"]
     assert tokenizer.convert_ids_to_tokens(encoded.response_ids[0]) == ["z", "<e>"]
+
+
+def test_a_template_that_asks_for_the_date_always_gets_the_same_one() -> None:
+    dated = "{{ strftime_now('%Y') }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    pinned, undated = (AutoTokenizer.from_pretrained(shared("models/tiny-en")) for _ in range(2))
+    pinned.chat_template = dated
+    prompt = [{"role": "user", "content": "?"}]
+    assert pinned.decode(encode_group(pinned, prompt, ["b"]).prompt_ids) == f"{PINNED_DATE.year}?"
+    undated.chat_template = dated.replace("strftime_now('%Y')", "'x'")
+    text_hash = hashlib.sha256(dated.encode()).hexdigest()
+    assert chat_template_hash(pinned) != text_hash
+    assert chat_template_hash(undated) == hashlib.sha256(undated.chat_template.encode()).hexdigest()
 
 
 def test_a_template_that_cannot_be_used_is_an_error_with_a_mend() -> None:
