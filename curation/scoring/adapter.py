@@ -27,13 +27,19 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
         ) from error
 
 
-def merged_policy(policy: ReferencePolicy, folder: Path) -> ReferencePolicy:
-    """The policy with its adapter merged and saved in ``folder``, in its weights' dtype."""
+def merged_policy(policy: ReferencePolicy, folder: Path, *, dtype: str) -> ReferencePolicy:
+    """The policy with its adapter merged and saved in ``folder``, in the dtype that it is computed in.
+
+    Args:
+        policy: a base with an adapter.
+        folder: where the merged weights go.
+        dtype: as ``[scoring] dtype``; ``auto`` is the one in which the base's weights are stored.
+    """
     from transformers import AutoModelForCausalLM
 
     assert policy.adapter is not None
     model = AutoModelForCausalLM.from_pretrained(
-        policy.folder, dtype="auto", use_safetensors=True, trust_remote_code=policy.trust_remote_code
+        policy.folder, dtype=dtype, use_safetensors=True, trust_remote_code=policy.trust_remote_code
     )
     merge_adapter(model, policy.adapter).save_pretrained(folder)
     policy.tokenizer.save_pretrained(folder)

