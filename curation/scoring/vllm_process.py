@@ -32,6 +32,17 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "GLOO_SOCKET_IFNAME": "lo",
 }
+_START_ERRORS = (
+    AssertionError,
+    AttributeError,
+    ImportError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)  # what vLLM raises for configurations that it cannot serve
 _CPU_CACHE_BYTES = 1 << 29
 _CPU_BATCH_TOKENS = 4096
 _MAX_SEQUENCES = 256
@@ -96,7 +107,7 @@ def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) ->
         }
         try:
             return LLM(**arguments)
-        except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
+        except _START_ERRORS as error:
             shut_down(None)
             raise EngineError(
                 f"vLLM cannot load {policy.model}: {first_line(error)}", mend="try --engine transformers"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.scoring.engine_rates import measure_rates, measured_rates, rates_file
+from curation.scoring.engine_rates import keep_rates, measure_rates, measured_rates, rates_file
 from curation.scoring.engines import available_engines, choose_engine, explain_choice
 from curation.scoring.settings import ScoringSettings
 from curation.scoring.transformers_engine import TransformersEngine
@@ -50,7 +50,34 @@ def test_an_engine_is_measured_and_kept() -> None:
     opening = {"transformers": partial(TransformersEngine, tiny_policy(), ScoringSettings())}
     rates = measure_rates(opening, vocab_size=len(tiny_tokenizer()))
     assert rates["transformers"] > 0
+    assert measured_rates() == {}
+    keep_rates(rates)
     assert measured_rates() == pytest.approx(rates)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"vllm": null}', '{"vllm": "fast"}'])
+def test_a_spoilt_file_of_rates_is_said_and_stops_nothing(content: str) -> None:
+    rates_file().parent.mkdir()
+    rates_file().write_text(content)
+    name, reason = explain_choice()
+    assert name == "vllm"
+    assert "engine_rates.json does not hold the rates of engines" in reason
+
+
+def test_an_engine_that_fails_while_it_is_timed_is_closed() -> None:
+    class Failing:
+        is_closed = False
+
+        def score(self, groups: object) -> None:
+            raise RuntimeError("no kernel")
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    engine = Failing()
+    with pytest.raises(RuntimeError, match="no kernel"):
+        measure_rates({"failing": lambda: engine}, vocab_size=100)  # type: ignore[dict-item,return-value]
+    assert engine.is_closed
 
 
 def test_an_unknown_engine_is_named() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numba
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -40,6 +43,44 @@ def test_it_starts_beside_numba() -> None:
         assert worst(engine.score(groups), oracle(groups)) < 1e-3
     finally:
         engine.close()
+
+
+def test_a_path_without_hidden_states_refuses_embeddings() -> None:
+    with pytest.raises(EngineError, match=r"only vLLM's pooling path gives embeddings, not flat"):
+        VllmEngine(tiny_policy(), ScoringSettings(vllm_path="flat", embeddings=True))
+
+
+def test_vllms_measure_of_a_steps_memory_takes_every_row_through_the_head() -> None:
+    """As the runners of vLLM 0.32 make it: the parameters say nothing of what to score."""
+    from vllm import PoolingParams
+    from vllm.v1.pool.metadata import PoolingMetadata, PoolingStates
+
+    from curation.scoring.vllm_pooler import _chunks
+
+    sizes = np.array([3, 3, 4])
+    lengths = torch.from_numpy(sizes)
+    metadata = PoolingMetadata(
+        prompt_lens=lengths,
+        prompt_token_ids=None,
+        prompt_token_ids_cpu=None,
+        pooling_params=[PoolingParams(task="classify")] * 3,
+        pooling_states=[PoolingStates() for _ in range(3)],
+    )
+    metadata.build_pooling_cursor(sizes, seq_lens_cpu=lengths, device=torch.device("cpu"))
+    chunks = _chunks(metadata, metadata.get_pooling_cursor())
+    assert np.concatenate([chunk.rows for chunk in chunks]).tolist() == list(range(10))
+
+
+def test_a_preempted_request_begins_again() -> None:
+    from curation.scoring.vllm_pooler import _begin_or_go_on
+
+    state = SimpleNamespace(hidden_states_cache=[])
+    _begin_or_go_on(state, 32, 64)
+    state.hidden_states_cache.append("first")
+    _begin_or_go_on(state, 64, 90)
+    assert state.hidden_states_cache == [32, "first"]
+    _begin_or_go_on(state, 32, 90)  # preempted, and its beginning found in the cache
+    assert state.hidden_states_cache == [32]
 
 
 def test_a_path_that_this_vllm_has_not_is_an_error_with_a_mend() -> None:
