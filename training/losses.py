@@ -206,7 +206,11 @@ def kto_loss(
 
 
 def log_odds(logps_mean: Tensor) -> Tensor:
-    """``log(p / (1 - p))`` of the length-normalised probability ``p = exp(logps_mean)``; +inf at ``logps_mean = 0``."""
+    """``log(p / (1 - p))`` of the length-normalised probability ``p = exp(logps_mean)``.
+
+    A log-prob of 0 counts as the largest number below it, so its log-odds are finite (708 in float64), with gradient 0.
+    """
+    logps_mean = logps_mean.clamp(max=-torch.finfo(logps_mean.dtype).tiny)
     # log(1 - e^x), stable on both sides of -log 2 (Maechler 2012); where() needs both branches finite for its gradient
     near = logps_mean > -math.log(2)
     of_near = torch.log(-torch.expm1(torch.where(near, logps_mean, torch.full_like(logps_mean, -0.5))))

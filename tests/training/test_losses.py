@@ -190,6 +190,15 @@ def test_ends_and_ties_of_ranking_contrastive_and_reference() -> None:
     assert simpo.tolist() == [pytest.approx(LN2), 0]
 
 
+def test_orpo_of_a_response_that_is_certain_has_a_gradient() -> None:
+    """A log-prob of exactly 0, of the chosen, of the rejected and of both."""
+    for chosen, rejected in ((0.0, -1.0), (-1.0, 0.0), (0.0, 0.0)):
+        w, x = t(chosen).requires_grad_(), t(rejected).requires_grad_()
+        loss = losses.orpo_loss(w, x, beta=0.3)
+        loss.backward()
+        assert all(bool(torch.isfinite(value).all()) for value in (loss.detach(), w.grad, x.grad)), (chosen, rejected)
+
+
 def test_log_odds_is_exact_at_both_ends() -> None:
     """At p = 1 - 1e-12 the odds are 1e12; at p = e^-800, whose probability underflows, the log-odds are -800."""
     logps = t(math.log1p(-1e-12), -LN2, -800).requires_grad_()
