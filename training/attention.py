@@ -7,6 +7,7 @@ dropout is on, a mask says it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from schemas.errors import ModelError
 from training.flex import flex_tree_attention
 from training.packing import Layout, Tree
 
@@ -36,7 +38,7 @@ def tree_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    **_: Any,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """Attention of one packed row, in the form that ``transformers`` asks for.
 
@@ -49,10 +51,19 @@ def tree_attention(
         scaling: factor on the scores; ``1 / sqrt(D)`` when None.
         dropout: probability of dropping a score.
         sliding_window: how many places back a token sees, itself included; None for all.
+        options: what else the model hands to its attention, none of which may change the result.
 
     Returns:
         Shape (1, T, heads, D), and None.
+
+    Raises:
+        ModelError: the model's attention has a term that is not computed here.
     """
+    if terms := foreign_terms(options):
+        raise ModelError(
+            f"the attention of {type(module).__name__} has terms that packing lacks: {', '.join(sorted(terms))}",
+            mend="set train.batching = 'padded'",
+        )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     window = sliding_window if sliding_window is not None and sliding_window < layout.longest else None
     if query.device.type == "cuda" and dropout == 0:
@@ -60,6 +71,32 @@ def tree_attention(
     if query.device.type != "cpu" or window is not None or dropout > 0:
         return _masked(query, key, value, layout, scale=scale, dropout=dropout, window=window), None
     return _Blocks.apply(query, key, value, layout.trees, scale), None
+
+
+_HARMLESS = frozenset(
+    {
+        "cache_position",
+        "cu_seq_lens_k",
+        "cu_seq_lens_q",
+        "is_causal",
+        "max_length_k",
+        "max_length_q",
+        "num_items_in_batch",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "position_embeddings",
+        "position_ids",
+        "return_dict",
+        "use_cache",
+    }
+)
+"""What models hand to their attention beside its arguments and what changes nothing here; every other is a term."""
+
+
+def foreign_terms(options: Mapping[str, Any]) -> set[str]:
+    """Arguments by which a model asks for something else than softmax attention: caps, sinks, biases."""
+    return {name for name, value in options.items() if value is not None and name not in _HARMLESS}
 
 
 class _Blocks(torch.autograd.Function):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -37,6 +37,7 @@ class EncodedPairs:
         pair_id, criterion, source, objective: as exported; objective is "" where not routed. Shape (N,).
         num_too_long: pairs that were dropped because they exceed the longest length.
         num_weightless: pairs that were dropped because their weight is 0.
+        num_cut_otherwise: pairs that were dropped because their reference log-probs are of a prompt cut elsewhere.
     """
 
     tokens: NDArray[np.int32]
@@ -56,6 +57,7 @@ class EncodedPairs:
     objective: NDArray[np.object_]
     num_too_long: int = 0
     num_weightless: int = 0
+    num_cut_otherwise: int = 0
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -88,10 +90,27 @@ class EncodedPairs:
         shared = np.array([per_prompt.get(int(p), 1) for p in self.prompt], dtype=np.float64)
         return np.where(never_rejected, 1.0 / (times[place] * shared), 0.0)
 
+    def labels(self, column: str, *, own_objective: str) -> NDArray[np.object_]:
+        """Slice of each pair by ``criterion``, ``source`` or ``objective``. Shape (N,).
+
+        A pair that is not routed has the run's own objective, one without criterion or source is in ``(none)``, and a
+        label that reads ``all`` is written ``(all)``, as "all" is the whole set.
+        """
+        named = {"": own_objective if column == "objective" else "(none)", "all": "(all)"}
+        return np.array([named.get(label, label) for label in getattr(self, column)], dtype=object)
+
     def take(self, rows: NDArray[np.int64]) -> EncodedPairs:
         """The given pairs, over the same tokens."""
         picked = {name: getattr(self, name)[rows] for name in _PER_PAIR}
         return EncodedPairs(tokens=self.tokens, offsets=self.offsets, **picked)
+
+    def evenly(self, limit: int) -> EncodedPairs:
+        """At most ``limit`` pairs (0 for all), evenly spaced, so that the choice does not depend on chance."""
+        if limit == 0 or len(self) <= limit:
+            return self
+        rows = np.linspace(0, len(self) - 1, limit).astype(np.int64)
+        counts = ("num_too_long", "num_weightless", "num_cut_otherwise")
+        return replace(self.take(rows), **{name: getattr(self, name) for name in counts})
 
 
 _PER_PAIR = (
@@ -156,6 +175,7 @@ def encode_pairs(
         rejected_cut=np.zeros(table.num_rows, np.int64),
         num_too_long=0,
         num_weightless=0,
+        num_cut_otherwise=0,
         **rows,
         **_columns(table),
     )

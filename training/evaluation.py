@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from training.data import EncodedPairs
@@ -16,7 +15,6 @@ from training.export_folder import ExportFolder
 from training.monitor import PairScores
 from training.objective_loss import PairBatch, route_of, routed_loss
 from training.objective_state import ObjectiveState
-from training.objectives import TRAITS, Objective
 from training.policy import PairLogps
 from training.preflight import PAIR_NUMBERS, resolve_objective, routed_objectives
 from training.settings import LossSettings
@@ -58,10 +56,9 @@ def objective_of(
 def with_losses(
     scores: PairScores, pairs: EncodedPairs, objectives: Sequence[LossSettings], state: ObjectiveState
 ) -> PairScores:
-    """The same scores with the loss of each pair; without, where an objective lacks a pair's reference log-probs."""
+    """The same scores with the loss of each pair; NaN where its objective needs reference log-probs that it lacks."""
     route = route_of(pairs.objective, objectives)
-    needs = np.array([TRAITS[Objective(loss.objective)].needs_reference for loss in objectives])[route]
-    if len(scores) == 0 or bool(np.isnan(scores.reference_margin[needs]).any()):
+    if len(scores) == 0:
         return scores
     policy = PairLogps(
         *(

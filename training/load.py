@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,25 @@ def check_tokenizer(tokenizer: Any, export: ExportFolder) -> None:
     Raises:
         TrainingError: they differ.
     """
-    reference = export.reference
-    if reference is None:
-        return
-    template = None if reference.get("template") == "plain" else chat_template_hash(tokenizer)  # plain uses none
-    for what, expected, found in (
-        ("tokenizer", reference.get("tokenizer_hash"), tokenizer_hash(tokenizer)),
-        ("chat template", reference.get("chat_template_hash"), template),
-    ):
-        if expected != found:
-            raise TrainingError(
-                f"the model's {what} is not the scorer's ({str(found)[:12]} and {str(expected)[:12]})",
-                mend="score again with this model: winnow score --model MODEL, then curate and export",
-            )
+    if export.reference is not None and (different := differing_part(tokenizer, export.reference)) is not None:
+        raise TrainingError(
+            f"the model's {different} is not the scorer's",
+            mend="score again with this model: winnow score --model MODEL, then curate and export",
+        )
+
+
+def differing_part(tokenizer: Any, reference: Mapping[str, Any]) -> str | None:
+    """What makes other tokens than the scorer's of the same conversation, or None.
+
+    Args:
+        tokenizer: of the policy.
+        reference: of an export's manifest. One that scored plain text did without its chat template.
+    """
+    if tokenizer_hash(tokenizer) != reference.get("tokenizer_hash"):
+        return "tokenizer"
+    if reference.get("template") != "plain" and chat_template_hash(tokenizer) != reference.get("chat_template_hash"):
+        return "chat template"
+    return None
 
 
 def parameter_dtype(name: str) -> torch.dtype:

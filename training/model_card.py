@@ -32,8 +32,9 @@ def model_card(
     after: Mapping[str, float],
     library: str,
     check: Mapping[str, float] | None,
+    check_note: str,
 ) -> str:
-    """Markdown with the header that the Hub reads."""
+    """Markdown with the header that the Hub reads; ``check_note`` says why there was no check."""
     rules = manifest.get("rules") or {}
     header = f"---\nlibrary_name: {library}\npipeline_tag: text-generation\ntags: [winnow, preference-training]\n---\n"
     parameters = ", ".join(f"{name} {value:g}" for name, value in loss["parameters"].items())
@@ -46,9 +47,10 @@ def model_card(
         f"- export: `{manifest['export_id']}` of curation run `{manifest.get('curation_run_id')}`",
         f"- rules: `{rules.get('name')}` (SHA-256 `{str(rules.get('sha256'))[:12]}`)",
         f"- pairs: {counts['train']:,} trained on, {counts['eval']:,} held out;"
-        f" {counts['too_long']:,} too long and {counts['weightless']:,} without weight were left out",
+        f" {counts['too_long']:,} too long, {counts['cut_otherwise']:,} cut otherwise than by the scorer and"
+        f" {counts['weightless']:,} without weight were left out",
         f"- steps: {counts['steps']:,}",
-        _check_line(check),
+        _check_line(check, check_note),
         "| held-out pairs | before | after | unit |",
         "|---|---:|---:|---|",
     ]
@@ -60,9 +62,9 @@ def model_card(
     return "\n".join(lines)
 
 
-def _check_line(check: Mapping[str, float] | None) -> str:
+def _check_line(check: Mapping[str, float] | None, note: str) -> str:
     if check is None:
-        return "- reference log-probs: from the export, of another policy than the one that training started from\n"
+        return f"- reference log-probs: {note}\n"
     return (
         f"- reference log-probs: from the export; on {check['num_pairs']} pairs they are {check['mean_difference']:.2g}"
         f" nats a token from the trainer's own on average, at most {check['max_difference']:.2g}\n"

@@ -11,11 +11,16 @@ def model_folder(model: str, *, revision: str | None = None) -> Path:
     """Folder of a model that is given by path or Hub id; a Hub id is downloaded when it is not in the cache.
 
     Raises:
-        ModelError: there is no such folder and no such model.
+        ModelError: there is no such folder and no such model, or the folder is that of an adapter.
     """
     path = Path(model).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file() and not (path / "adapter_config.json").is_file():
+        if (path / "adapter_config.json").is_file():
+            raise ModelError(
+                f"{path} is an adapter, which cannot be trained on",
+                mend="merge it into its base (peft: merge_and_unload, save_pretrained) and give that folder",
+            )
+        if not (path / "config.json").is_file():
             raise ModelError(f"{path} holds no config.json", mend="give the folder of a transformers model")
         return path
     from huggingface_hub import snapshot_download

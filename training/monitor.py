@@ -75,8 +75,9 @@ def metrics(scores: PairScores) -> dict[str, float]:
         chosen_drift, rejected_drift [nats]: mean log-prob minus the reference's; both below 0 is likelihood
         displacement. kl_chosen [nats]: estimate of KL(policy || reference) on the chosen responses,
         ``mean(rho - 1 - log rho)`` a token with rho the reference's probability of the response's mean token over the
-        policy's. policy_margin, reference_margin [nats]: means. Metrics that need a reference are left out where a
-        pair has none, and all are left out of an empty set.
+        policy's. policy_margin, reference_margin [nats]: means. share_with_reference [share]: pairs with reference
+        log-probs, given where it is below 1. Metrics that need a reference are over those pairs, and left out where
+        there are none; the loss is over the pairs that have one. All are left out of an empty set.
     """
     if len(scores) == 0:
         return {}
@@ -86,10 +87,13 @@ def metrics(scores: PairScores) -> dict[str, float]:
         "policy_margin": float(scores.policy_margin.mean()),
         "chosen_logps_mean": float((scores.chosen_logps / scores.chosen_num_tokens).mean()),
     }
-    if not np.isnan(scores.loss).all():
-        found["loss"] = float(np.average(scores.loss, weights=scores.weight))
-    if not np.isnan(scores.reference_margin).any():
-        found.update(_against_reference(scores))
+    has_loss, has_reference = ~np.isnan(scores.loss), ~np.isnan(scores.reference_margin)
+    if has_loss.any():
+        found["loss"] = float(np.average(scores.loss[has_loss], weights=scores.weight[has_loss]))
+    if has_reference.any():
+        found.update(_against_reference(scores.take(has_reference)))
+    if not has_reference.all():
+        found["share_with_reference"] = float(has_reference.mean())
     return found
 
 

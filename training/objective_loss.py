@@ -73,7 +73,9 @@ class PairBatch:
 
 
 def pair_loss(batch: PairBatch, loss: LossSettings, state: ObjectiveState) -> Tensor:
-    """Loss of each pair: the objective, its expectation under the soft label, and the SFT term. Shape (B,)."""
+    """Loss of each pair: the objective's expectation under the soft label, or the objective and the SFT term, which
+    is for certain labels alone. Shape (B,).
+    """
     value = _hard_loss(batch, loss, state)
     if bool((batch.soft_label < 1).any()):
         value = losses.mix_labels(value, _hard_loss(batch.flipped(), loss, state), batch.soft_label)
@@ -161,11 +163,3 @@ def _hard_loss(batch: PairBatch, loss: LossSettings, state: ObjectiveState) -> T
             return ranking - batch.best_share * policy.chosen_logps_mean
         case Objective.CPO_CONTRASTIVE:
             return losses.logistic_loss(values["beta"] * d)
-
-
-def violation(batch: PairBatch, loss: LossSettings) -> Tensor:
-    """Constraint violation of each pair, nats, without gradient; 0 for objectives without a constraint."""
-    if loss.objective is not Objective.CPO_LAGRANGIAN:
-        return torch.zeros_like(batch.soft_label)
-    d, _ = margins(batch, length_normalized=loss.length_normalized)
-    return losses.constraint_violation(d.detach(), gamma=loss.parameters["gamma"])

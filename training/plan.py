@@ -19,9 +19,10 @@ from training.export_folder import ExportFolder
 from training.model_folder import model_folder
 from training.objectives import Objective
 from training.preflight import PAIR_NUMBERS, check_pairs, check_requirements, known_objective, routed_objectives
+from training.processes import check_processes
 from training.settings import LossSettings, TrainSettings
 
-VERSION = 1
+VERSION = 2
 """Raised when the same settings would give other weights than before."""
 
 
@@ -62,6 +63,11 @@ class TrainingPlan:
         name = model or (str(reference["model"]) if reference else None)
         if name is None:
             raise TrainingError("the export names no reference policy to start from", mend="give --model")
+        if model is None and reference is not None and reference.get("adapter"):
+            raise TrainingError(
+                f"the export was scored by an adapter ({reference['adapter']}) on {name}, which cannot be trained on",
+                mend="merge it into its base (peft: merge_and_unload, save_pretrained) and give that folder as --model",
+            )
         known = known_objective(objective or settings.objective or export.rules.get("objective") or Objective.DPO)
         settings = _with_objective(settings, known)
         loss = LossSettings.resolve(settings, known, rules_beta=export.rules.get("beta"))
@@ -69,6 +75,7 @@ class TrainingPlan:
         table = export.table("train", PAIR_NUMBERS)
         routed = routed_objectives(table, loss, rules_beta=export.rules.get("beta"))
         check_pairs(table, (loss, *routed))
+        check_processes(settings, num_pairs=table.num_rows)
         same = reference is not None and (model is None or model == reference["model"])
         folder = model_folder(name, revision=reference.get("revision") if reference and same else None)
         weights = weights_hash(folder)
@@ -93,8 +100,19 @@ def _with_objective(settings: TrainSettings, objective: Objective) -> TrainSetti
         ) from error
 
 
-_NOT_DECIDING = {"sharding", "save_steps", "log_steps", "report_to", "slice_by", "eval_steps", "alarm", "check_pairs"}
+_NOT_DECIDING = {
+    "sharding",
+    "save_steps",
+    "log_steps",
+    "report_to",
+    "slice_by",
+    "eval_steps",
+    "check_pairs",
+    "check_tolerance",
+}
 
 
 def _deciding(settings: TrainSettings) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude=_NOT_DECIDING | {"check_tolerance"})
+    """The settings that decide the weights: the alarm is one only where it may end the training."""
+    excluded = _NOT_DECIDING if settings.alarm.stop else _NOT_DECIDING | {"alarm"}
+    return settings.model_dump(mode="json", exclude=excluded)

@@ -122,18 +122,24 @@ def compile_layers(model: Any) -> None:
         EngineError: nothing here can compile.
     """
     check_compiler(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    for layer in _base(model).get_decoder().layers:
+    for layer in decoder_layers(model):
         layer.compile(dynamic=True)
 
 
-def supports_packing(model: Any) -> bool:
-    """Whether the model's attention can be replaced and every layer is attention, so that rows may be packed."""
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    return bool(getattr(model, "_supports_attention_backend", False)) and kinds <= {
-        "full_attention",
-        "sliding_attention",
-    }
+def decoder_layers(model: Any) -> nn.ModuleList:
+    """The decoder's layers, whatever the model calls them (``layers``, ``h``).
+
+    Raises:
+        ModelError: it has no list of as many modules as its configuration names layers.
+    """
+    base = _base(model)
+    number = base.config.get_text_config().num_hidden_layers
+    for child in base.get_decoder().children():
+        if isinstance(child, nn.ModuleList) and len(child) == number:
+            return child
+    raise ModelError(
+        f"{type(base).__name__} has no list of {number} decoder layers", mend="train a decoder-only language model"
+    )
 
 
 @contextmanager
@@ -143,7 +149,7 @@ def _last_mlp_on(model: Any, rows: Tensor) -> Iterator[None]:
     Behind its attention, the last layer looks at every token on its own, so what it makes of a prompt's tokens is read
     by nobody. A layer whose MLP has another name, or that is compiled or recomputed later, works on every row.
     """
-    layer: Any = _base(model).get_decoder().layers[-1]
+    layer: Any = decoder_layers(model)[-1]
     mlp = getattr(layer, "mlp", None)
     recomputed = layer.training and getattr(layer, "gradient_checkpointing", False)
     if not isinstance(mlp, nn.Module) or recomputed or getattr(layer, "_compiled_call_impl", None) is not None:

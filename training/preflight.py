@@ -124,6 +124,12 @@ def _check_objective(loss: LossSettings, num_without_reference: int, num_soft: i
             f" {traits.soft_label_reason}",
             mend="use cdpo, dpo or cpo, or rules without soft labels",
         )
+    if num_soft and loss.sft_weight > 0:
+        raise TrainingError(
+            f"{num_soft} pairs have a soft label, which has no meaning for train.sft_weight: its likelihood term is for"
+            " the chosen response alone",
+            mend="leave sft_weight out, or use rules without soft labels",
+        )
 
 
 def numbers(table: pa.Table, name: str, missing: float) -> NDArray[np.float64]:

@@ -2,64 +2,40 @@
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, set_seed
 
-from schemas.errors import EngineError, TrainingError
+from schemas.errors import TrainingError
 from training import checkpoints
 from training.adapters import add_adapter, quantization
 from training.alarm import AlignmentAlarm
-from training.data import EncodedPairs, encode_pairs
+from training.arguments import make_arguments
+from training.attention_choice import choose_attention
+from training.callbacks import CheckAtStart, Progress, StepProgress
+from training.data import EncodedPairs
 from training.evaluation import FILE as LOSS_FILE
 from training.evaluation import describe
+from training.export_pairs import encode_split
 from training.head import has_kernels
 from training.load import check_tokenizer, load_policy, load_tokenizer
+from training.lock import locked
 from training.model_card import model_card
-from training.monitor import PairScores
 from training.plan import TrainingPlan
-from training.policy import ATTENTION, compile_layers, set_attention, supports_packing
+from training.policy import compile_layers, set_attention
+from training.processes import check_processes, rank
 from training.quiet import quiet_libraries
-from training.reference_check import ReferenceCheck, sample
-from training.settings import TrainSettings
+from training.reference_check import ReferenceCheck
+from training.result import TrainingResult
 from training.trainer import PairTrainer
 from training.writing import writing_to
-
-Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int, str], None]]]
-"""``progress(description, total, unit)`` gives a context whose function takes (steps done, note)."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a run made.
-
-    Attributes:
-        checkpoint: the model folder.
-        before, after: metrics of the held-out pairs.
-        log_history: what was logged at which step.
-        eval_pairs, eval_scores: held-out pairs and their log-probs after training.
-        counts: pairs trained on, held out and left out; steps.
-        check: how well the exported log-probs fit; None where there was nothing to compare.
-        alarms: (step, message) of each alignment alarm.
-    """
-
-    checkpoint: Path
-    before: dict[str, float]
-    after: dict[str, float]
-    log_history: list[dict[str, float]]
-    eval_pairs: EncodedPairs
-    eval_scores: PairScores
-    counts: dict[str, int]
-    check: ReferenceCheck | None
-    alarms: list[tuple[int, str]]
 
 
 def run_training(
@@ -74,67 +50,44 @@ def run_training(
         warn: shows a line to the user.
 
     Raises:
-        TrainingError: the export does not fit the objective or the model, or the loss is not finite.
+        TrainingError: the export does not fit the objective or the model, loss or gradient is not finite, a file
+            cannot be written, or another process works on the same run.
     """
     work = output.with_name(f".{output.name}.partial")
-    with quiet_libraries():
+    # under torchrun the first process holds the folder for all
+    lock = locked(work, name=output.name) if rank() == 0 else nullcontext()
+    with quiet_libraries(), lock:
         tokenizer = load_tokenizer(plan.folder, trust_remote_code=plan.settings.trust_remote_code)
         check_tokenizer(tokenizer, plan.export)
         train_pairs, eval_pairs = _encode(plan, tokenizer, progress)
-        if len(train_pairs) == 0:
-            raise TrainingError(
-                f"no pairs to train on: {train_pairs.num_too_long} of the export's are longer than max_length",
-                mend="raise train.max_length, or set train.truncate = 'left'",
-            )
-        trainer = make_trainer(plan, tokenizer, train_pairs, eval_pairs, work)
-        if torch.cuda.is_available() and not has_kernels(trainer.args.device):
-            warn("Triton is not installed: the LM head runs in plain torch, which takes more memory and time")
+        trainer = make_trainer(plan, tokenizer, train_pairs, eval_pairs, work, warn=warn)
+        check = _add_check(trainer, plan, warn)
         resume = checkpoints.newest(work, warn=warn)
         trainer.args.eval_on_start = resume is None
-        check = _check_reference(trainer, plan)
-        alarm = AlignmentAlarm(plan.settings.alarm, warn)
-        trainer.add_callback(alarm)
-        with progress("train", trainer.num_steps, "steps") as advance:
-            trainer.add_callback(_StepProgress(advance))
+        with progress("train", trainer.num_steps, "steps") as advance, writing_to(work):
+            trainer.add_callback(StepProgress(advance))
             trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
-        scores = trainer.score(trainer.eval_pairs)
-        after = trainer.log_metrics_of(scores)
-        history = list(trainer.state.log_history)
-        before = _before(history)
-        counts = {
-            "train": len(train_pairs),
-            "eval": len(trainer.eval_pairs),
-            "too_long": train_pairs.num_too_long + eval_pairs.num_too_long,
-            "weightless": train_pairs.num_weightless + eval_pairs.num_weightless,
-            "steps": trainer.state.global_step,
-        }
-        card = model_card(
-            training_run_id=plan.training_run_id,
-            model=plan.model,
-            manifest=plan.export.manifest,
-            loss=plan.loss.as_json(),
-            settings=plan.settings.model_dump(mode="json"),
-            counts=counts,
-            before=before,
-            after=after,
-            library="transformers" if plan.settings.lora is None else "peft",
-            check=None if check is None else check.as_dict(),
-        )
-        loss_file = {LOSS_FILE: describe(plan.loss, trainer.objective_state)}
-        _publish(trainer, work, output, {"README.md": card, "winnow_metrics.json": _json(before, after), **loss_file})
-    return TrainingResult(output, before, after, history, trainer.eval_pairs, scores, counts, check, alarm.alarms)
+        result = _result(trainer, output, train_pairs, eval_pairs)
+        _publish(trainer, plan, result, work, check_note=check)
+    return result
 
 
-def _check_reference(trainer: PairTrainer, plan: TrainingPlan) -> ReferenceCheck | None:
-    """Compare a sample's exported log-probs with the untrained policy's own, where it is the reference."""
-    part = sample(trainer.pairs, plan.settings.check_pairs)
-    if not plan.is_reference or len(part) == 0:
-        return None
-    check = ReferenceCheck.of(trainer.score(part))
-    lora = plan.settings.lora
-    quantized = lora is not None and lora.quantize != "none"
-    check.require(plan.settings.check_tolerance, model=plan.model, quantized=quantized)
-    return check
+def _add_check(trainer: PairTrainer, plan: TrainingPlan, warn: Callable[[str], None]) -> str:
+    """Let the exported log-probs be checked before the first step; returns why they are not, for the card."""
+    settings = plan.settings
+    if np.isnan(trainer.pairs.reference_chosen_logps + trainer.pairs.reference_rejected_logps).all():
+        return "none in the export"
+    if not plan.is_reference:
+        return "from the export, of another policy than the one that training started from"
+    if settings.check_pairs == 0:
+        return "from the export, not compared with the trainer's own, as train.check_pairs is 0"
+    quantized = settings.lora is not None and settings.lora.quantize != "none"
+
+    def require(check: ReferenceCheck) -> None:
+        check.require(settings.check_tolerance, model=plan.model, quantized=quantized)
+
+    trainer.add_callback(CheckAtStart(trainer, num_pairs=settings.check_pairs, require=require))
+    return ""
 
 
 def make_trainer(
@@ -143,6 +96,8 @@ def make_trainer(
     pairs: EncodedPairs,
     eval_pairs: EncodedPairs,
     work: Path,
+    *,
+    warn: Callable[[str], None],
 ) -> PairTrainer:
     """The trainer of a plan, with its model loaded."""
     settings = plan.settings
@@ -152,8 +107,10 @@ def make_trainer(
         trust_remote_code=settings.trust_remote_code,
         quantization=quantization(settings.lora),
     )
-    batching = settings.batching if supports_packing(model) else "padded"
-    set_attention(model, ATTENTION[batching])
+    choice = choose_attention(model, settings.batching)
+    if choice.reason is not None:
+        warn(f"{type(model).__name__} is trained padded and not {settings.batching}: {choice.reason}")
+    set_attention(model, choice.implementation)
     if settings.lora is not None:
         set_seed(settings.seed)  # the adapter starts at random numbers
         model = add_adapter(model, settings.lora)
@@ -161,138 +118,127 @@ def make_trainer(
         compile_layers(model)
     trainer = PairTrainer(
         model,
-        args=make_arguments(settings, work),
+        args=make_arguments(settings, work, run_name=plan.training_run_id),
         loss=plan.loss,
         routed=plan.routed,
         slice_by=settings.slice_by,
         pairs=pairs,
-        eval_pairs=held_out(eval_pairs, settings.eval_pairs),
+        eval_pairs=eval_pairs.evenly(settings.eval_pairs),
         batch_size=settings.batch_size,
         token_budget=settings.token_budget,
-        batching=batching,
+        batching=choice.batching,
         tokenizer=tokenizer,
+        alarm=AlignmentAlarm(settings.alarm, warn),
     )
     trainer.remove_callback(PrinterCallback)
+    if torch.cuda.is_available():
+        _tell_what_is_missing(has_kernels(trainer.args.device), warn)
     return trainer
 
 
-def make_arguments(settings: TrainSettings, output: Path) -> TrainingArguments:
-    """Our settings as those of ``transformers``.
-
-    Raises:
-        EngineError: the settings need a GPU, and there is none.
-    """
-    sharded = settings.sharding == "fsdp"
-    if sharded and not torch.cuda.is_available():
-        raise EngineError(
-            "train.sharding = 'fsdp' needs GPUs, and there is none", mend="set it to 'none', which also takes torchrun"
-        )
-    return TrainingArguments(
-        output_dir=str(output),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
-        per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_schedule,
-        warmup_steps=settings.warmup_share,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        optim="adamw_torch_fused" if settings.optimizer == "adamw" else "adamw_bnb_8bit",
-        seed=settings.seed,
-        logging_steps=settings.log_steps,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=settings.save_steps,
-        eval_strategy="no" if settings.eval_steps is None else "steps",
-        eval_steps=settings.eval_steps,
-        report_to=list(settings.report_to),
-        disable_tqdm=True,
-        log_level="error",
-        remove_unused_columns=False,
-        ddp_find_unused_parameters=False,
-        fsdp=True if sharded else None,  # type: ignore[arg-type]
-        fsdp_config={"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"} if sharded else None,
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=settings.gradient_checkpointing != "off",
-        gradient_checkpointing_kwargs={
-            "use_reentrant": False,
-            "every_n_layers": 2 if settings.gradient_checkpointing == "selective" else 1,
-        },
-    )
-
-
-def held_out(pairs: EncodedPairs, limit: int) -> EncodedPairs:
-    """At most ``limit`` pairs (0 for all), evenly spaced, so that the choice does not depend on chance."""
-    if limit == 0 or len(pairs) <= limit:
-        return pairs
-    return pairs.take(np.linspace(0, len(pairs) - 1, limit).astype(np.int64))
+def _tell_what_is_missing(has_triton: bool, warn: Callable[[str], None]) -> None:
+    if not has_triton:
+        warn("Triton is not installed: the LM head runs in plain torch, which takes more memory and time")
+    if importlib.util.find_spec("pynvml") is None:
+        warn("nvidia-ml-py is not installed: the GPU's busy share (gpu_busy) is not logged")
 
 
 def _encode(plan: TrainingPlan, tokenizer: Any, progress: Progress) -> tuple[EncodedPairs, EncodedPairs]:
-    reference = plan.export.reference or {}
+    """Pairs to train on and pairs held out.
+
+    Raises:
+        TrainingError: none are left to train on, or fewer than there are processes.
+    """
     settings = plan.settings
-    max_length = settings.max_length or reference.get("max_length")
-    truncate = settings.truncate or ("left" if str(reference.get("truncate")) == "left" else "drop")
-    tables = [plan.export.table(split) for split in ("train", "test")]
-    with progress("encode", sum(table.num_rows for table in tables), "pairs") as advance:
-        encoded = [
-            encode_pairs(
-                table,
+    num_rows = sum(int(entry["num_rows"]) for entry in plan.export.manifest["files"])
+    with progress("encode", num_rows, "pairs") as advance:
+        train, held = (
+            encode_split(
+                plan.export,
+                split,
                 tokenizer,
-                template=reference.get("template") or "auto",
-                max_length=max_length,
-                truncate=truncate,
+                objectives=(plan.loss, *plan.routed),
+                max_length=settings.max_length,
+                truncate=settings.truncate,
                 advance=advance,
             )
-            for table in tables
-        ]
-    return encoded[0], encoded[1]
+            for split in ("train", "test")
+        )
+    if len(train) == 0:
+        cut = f" and {train.num_cut_otherwise} cut otherwise than by the scorer" if train.num_cut_otherwise else ""
+        raise TrainingError(
+            f"no pairs to train on: {train.num_too_long} of the export's are longer than max_length{cut}",
+            mend="raise train.max_length, or score again with this max_length and truncate = 'left'"
+            if cut
+            else "raise train.max_length, or set train.truncate = 'left'",
+        )
+    check_processes(settings, num_pairs=len(train))
+    return train, held
+
+
+def _result(trainer: PairTrainer, output: Path, train_pairs: EncodedPairs, eval_pairs: EncodedPairs) -> TrainingResult:
+    """Score the held-out pairs for the last time and put everything together."""
+    scores = trainer.score(trainer.eval_pairs)
+    after = trainer.log_metrics_of(scores)
+    history = list(trainer.state.log_history)
+    both = (train_pairs, eval_pairs)
+    return TrainingResult(
+        checkpoint=output,
+        before=_before(history),
+        after=after,
+        log_history=history,
+        eval_pair_ids=trainer.eval_pairs.pair_id,
+        eval_scores=scores,
+        counts={
+            "train": len(train_pairs),
+            "eval": len(trainer.eval_pairs),
+            "too_long": sum(pairs.num_too_long for pairs in both),
+            "cut_otherwise": sum(pairs.num_cut_otherwise for pairs in both),
+            "weightless": sum(pairs.num_weightless for pairs in both),
+            "steps": trainer.state.global_step,
+        },
+        check=None if trainer.check is None else trainer.check.as_dict(),
+        alarms=[] if trainer.alarm is None else trainer.alarm.alarms,
+    )
 
 
 def _before(history: list[dict[str, float]]) -> dict[str, float]:
     first = next((logs for logs in history if logs.get("step") == 0 and any(k.startswith("eval_") for k in logs)), {})
-    return {name.removeprefix("eval_"): value for name, value in first.items() if name.startswith("eval_")}
+    found = {name.removeprefix("eval_"): value for name, value in first.items() if name.startswith("eval_")}
+    return {name: value for name, value in found.items() if "/" not in name}
 
 
-def _json(before: dict[str, float], after: dict[str, float]) -> str:
-    return json.dumps({"before": before, "after": after}, indent=1)
-
-
-def _publish(trainer: PairTrainer, work: Path, output: Path, texts: dict[str, str]) -> None:
+def _publish(trainer: PairTrainer, plan: TrainingPlan, result: TrainingResult, work: Path, *, check_note: str) -> None:
     """Write the model beside the checkpoints, then give it its name in one step."""
-    final = work / "final"
+    final, output = work / "final", result.checkpoint
     with writing_to(work):
         trainer.save_model(str(final))
     if not trainer.is_world_process_zero():
         return
     with writing_to(work):
-        for name, text in texts.items():
-            (final / name).write_text(text, encoding="utf-8")
-    if (work / "runs").is_dir():
-        shutil.move(work / "runs", final / "runs")
+        (final / "README.md").write_text(_card(plan, result, check_note), encoding="utf-8")
+        (final / LOSS_FILE).write_text(describe(plan.loss, trainer.objective_state), encoding="utf-8")
+        result.save(final, training_run_id=plan.training_run_id)
+    for logs in ("runs", "wandb"):
+        if (work / logs).is_dir():
+            shutil.move(work / logs, final / logs)
     if output.exists():
         shutil.rmtree(output)
     final.replace(output)
     shutil.rmtree(work)
 
 
-class _StepProgress(TrainerCallback):
-    """Moves our progress bar."""
-
-    def __init__(self, advance: Callable[[int, str], None]) -> None:
-        self.advance = advance
-        self.note = ""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Jump over the steps that a resumed run has done."""
-        if state.global_step:
-            self.advance(state.global_step, "resumed")
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Take up the loss and accuracy."""
-        if logs and "loss" in logs and "absolute_accuracy" in logs:
-            self.note = f"loss {logs['loss']:.3f}, right {100 * logs['absolute_accuracy']:.0f} %"
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """One step on."""
-        self.advance(1, self.note)
+def _card(plan: TrainingPlan, result: TrainingResult, check_note: str) -> str:
+    return model_card(
+        training_run_id=plan.training_run_id,
+        model=plan.model,
+        manifest=plan.export.manifest,
+        loss=plan.loss.as_json(),
+        settings=plan.settings.model_dump(mode="json"),
+        counts=result.counts,
+        before=result.before,
+        after=result.after,
+        library="transformers" if plan.settings.lora is None else "peft",
+        check=result.check,
+        check_note=check_note,
+    )

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from schemas.errors import TrainingError
-from training import checkpoints
+from training.alarm import AlignmentAlarm
 from training.batches import EpochLoader, Indices, PairBatches
+from training.clock import Clock
 from training.data import EncodedPairs
 from training.hardware import hardware_use
 from training.monitor import PairScores, join_scores, metrics
-from training.objective_loss import PairBatch, route_of, routed_loss, violation
-from training.objective_state import ObjectiveState
+from training.objective_loss import PairBatch, route_of, routed_loss
+from training.objective_state import ObjectiveState, step_sums
 from training.objectives import Objective
 from training.packing import Batching, Pack, pack_pairs
 from training.policy import PairLogps, pair_logps
+from training.reference_check import ReferenceCheck
+from training.resumable import ResumableTrainer
 from training.settings import LossSettings
 from training.writing import writing_to
 
 
-class PairTrainer(Trainer):
+class PairTrainer(ResumableTrainer):
     """Trains a policy on encoded pairs.
 
     The loss of an optimizer step is the weighted sum of its pairs' losses over their total weight, whatever the number
@@ -50,6 +54,7 @@ class PairTrainer(Trainer):
         token_budget: int,
         batching: Batching,
         tokenizer: Any = None,
+        alarm: AlignmentAlarm | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         super().__init__(
@@ -65,14 +70,15 @@ class PairTrainer(Trainer):
         self.slice_by = slice_by
         self.pairs, self.eval_pairs = pairs, eval_pairs
         self.batch_size, self.token_budget, self.batching = batch_size, token_budget, batching
+        self.alarm = alarm
         self.objective_state = ObjectiveState()
+        self.check: ReferenceCheck | None = None
         self.loss_is_scaled_for_ga = True
         self._num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        self._step_scores: list[PairScores] = []
-        self._step_violation = 0.0
-        self._packs_of_step = 0
+        self._of_step: list[tuple[NDArray[np.int64], PairScores]] = []
+        self._since_log: list[PairScores] = []
         self._tokens_since_log = 0
-        self._last_log: float | None = None
+        self._clock = Clock()
 
     # Data
 
@@ -103,12 +109,10 @@ class PairTrainer(Trainer):
     ) -> Tensor:
         """Forward and backward pass of every pack of a batch; gradients are exchanged with the last one."""
         model.train()
-        if self._last_log is None:
-            self._last_log = time.perf_counter()
+        self._clock.start()
+        self._of_step = []
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
-        packs: list[Pack] = inputs["packs"]
-        self._packs_of_step = len(packs)
-        passes = self._even(self.pairs, packs)
+        passes = self._even(self.pairs, inputs["packs"])
         for number, (pack, counts) in enumerate(passes):
             last = number == len(passes) - 1
             with torch.enable_grad(), _exchange(self.accelerator, model, last):
@@ -117,29 +121,30 @@ class PairTrainer(Trainer):
             if counts:
                 self._tokens_since_log += pack.input_ids.numel()
                 total += loss.detach()
-        if num_items_in_batch is not None:
-            self._update_objective(float(num_items_in_batch))
+        self._end_step()
         return total.float()
 
-    def _update_objective(self, total_weight: float) -> None:
-        """Let the objective's state take in the step, summed over all processes."""
-        if self.loss.objective not in (Objective.CPO_LAGRANGIAN, Objective.KTO):
-            return
-        scores = join_scores(self._step_scores[-self._packs_of_step :])
-        drift = np.concatenate(
-            [
-                scores.chosen_logps - scores.reference_chosen_logps,
-                scores.rejected_logps - scores.reference_rejected_logps,
-            ]
-        )
-        sums = torch.tensor(
-            [self._step_violation, float(drift.sum()), float(len(drift))], dtype=torch.float64, device=self.args.device
-        )
-        violation_sum, drift_sum, count = self.accelerator.reduce(sums, "sum").tolist()
-        self._step_violation = 0.0
-        self.objective_state.update(
-            self.loss, mean_violation=violation_sum / total_weight, mean_logratio=drift_sum / count
-        )
+    def _end_step(self) -> None:
+        """Let objectives and alarm take in the step, summed over all processes, so that all go on alike."""
+        scores = join_scores([scores for _, scores in self._of_step])
+        route = route_of(self.pairs.objective[np.concatenate([pairs for pairs, _ in self._of_step])], self.objectives)
+        sums = [step_sums(loss, scores.take(route == number)) for number, loss in enumerate(self.objectives)]
+        has_reference = ~np.isnan(scores.reference_margin)
+        figures = [
+            (float((scores.loss * scores.weight).sum()), float(scores.weight.sum())),
+            (float((scores.policy_margin > 0).sum()), float(len(scores))),
+            (float(scores.is_undesirable.sum()), float(has_reference.sum())),
+        ]
+        own = torch.tensor([*sums, *figures], dtype=torch.float64, device=self.args.device)
+        totals = self.accelerator.reduce(own, "sum").tolist()
+        for loss, (total, count) in zip(self.objectives, totals, strict=False):
+            self.objective_state.update(loss, total, count)
+        if self.alarm is not None:
+            names = ("loss", "absolute_accuracy", "share_undesirable")
+            shares = [total / count if count else math.nan for total, count in totals[len(self.objectives) :]]
+            self.alarm.take(self.state.global_step + 1, **dict(zip(names, shares, strict=True)))
+            self.control.should_training_stop |= self.alarm.stops
+        self._since_log.append(scores)
 
     def _even(self, pairs: EncodedPairs, packs: list[Pack]) -> list[tuple[Pack, bool]]:
         """Passes, and whether each counts: with FSDP all processes make as many, because each pass is made together."""
@@ -171,13 +176,8 @@ class PairTrainer(Trainer):
 
     def _keep(self, batch: PairBatch, pack: Pack, losses: Tensor, weight: Tensor) -> None:
         if not bool(torch.isfinite(losses).all()):
-            bad = self.pairs.pair_id[pack.pairs[~torch.isfinite(losses).cpu().numpy()]]
-            raise TrainingError(
-                f"the loss is not finite at step {self.state.global_step + 1} for pairs {', '.join(bad[:8])}",
-                mend="look at these pairs' log-probs, or lower learning_rate",
-            )
-        self._step_scores.append(batch.scores(losses, weight))
-        self._step_violation += float((violation(batch, self.loss) * weight).sum())
+            self._stop("loss", self.pairs.pair_id[pack.pairs[~torch.isfinite(losses).cpu().numpy()]])
+        self._of_step.append((pack.pairs, batch.scores(losses, weight)))
 
     # Evaluation
 
@@ -217,7 +217,8 @@ class PairTrainer(Trainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Metrics of the held-out pairs, logged under ``eval_``."""
-        scores = self.score(self.eval_pairs)
+        with self._clock.paused():
+            scores = self.score(self.eval_pairs)
         found = {f"{metric_key_prefix}_{name}": value for name, value in self._sliced(scores).items()}
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
@@ -232,7 +233,7 @@ class PairTrainer(Trainer):
         """Metrics of the held-out pairs, and again as ``name/slice`` for every slice."""
         found = metrics(scores)
         if self.slice_by != "none":
-            labels = getattr(self.eval_pairs, self.slice_by)
+            labels = self.eval_pairs.labels(self.slice_by, own_objective=self.loss.objective)
             for label in sorted(set(labels)):
                 part = metrics(scores.take(labels == label))
                 found.update({f"{name}/{label}": value for name, value in part.items()})
@@ -250,41 +251,71 @@ class PairTrainer(Trainer):
         tokens = sum(pack.input_ids.numel() for pack in inputs["packs"])
         return 6 * tokens * self._num_parameters
 
-    # Checkpoints
+    # Checkpoints and logs
+
+    def run_state(self) -> dict[str, Any]:
+        """State of objective and alarm, and the check at the start."""
+        return {
+            "objective": self.objective_state.as_dict(),
+            "alarm": None if self.alarm is None else self.alarm.as_dict(),
+            "check": None if self.check is None else self.check.as_dict(),
+        }
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Take up all three."""
+        self.objective_state = ObjectiveState(**state["objective"])
+        if self.alarm is not None and state["alarm"] is not None:
+            self.alarm.load(state["alarm"])
+        self.check = None if state["check"] is None else ReferenceCheck(**state["check"])
+
+    @property
+    def has_ended(self) -> bool:
+        """The alarm went off and was to end the run."""
+        return self.alarm is not None and self.alarm.stops
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint under another name, seal it, and give it its name in one step."""
-        output = Path(str(self.args.output_dir))
-        self.args.output_dir = str(output / "writing")
-        try:
-            with writing_to(output):
-                super()._save_checkpoint(model, trial)
-        finally:
-            self.args.output_dir = str(output)
-        if self.args.should_save:
-            name = f"checkpoint-{self.state.global_step}"
-            with writing_to(output):
-                checkpoints.seal(output / "writing" / name, self.objective_state.as_dict())
-            checkpoints.publish(output / "writing" / name, output / name, keep=2)
-        self.accelerator.wait_for_everyone()
+        with self._clock.paused():
+            super()._save_checkpoint(model, trial)
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self.objective_state = ObjectiveState(**checkpoints.state_of(Path(checkpoint)))
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Norm of the gradient of all pairs of the step.
+
+        Raises:
+            TrainingError: it is not finite; the weights are those of the step before.
+        """
+        norm = super()._get_grad_norm(model, grad_norm)
+        if not math.isfinite(float(norm)):
+            pairs = self.pairs.pair_id[np.concatenate([pairs for pairs, _ in self._of_step])]
+            self._stop("gradient", pairs)
+        return norm
+
+    def _stop(self, what: str, pair_ids: NDArray[np.object_]) -> NoReturn:
+        more = "" if len(pair_ids) <= 8 else f" and {len(pair_ids) - 8} more"
+        raise TrainingError(
+            f"the {what} is not finite at step {self.state.global_step + 1} for pairs {', '.join(pair_ids[:8])}{more}",
+            mend="look at these pairs' log-probs, or lower learning_rate",
+        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the metrics of the steps since the last logging."""
-        if "loss" in logs and self._step_scores:
-            scores = join_scores(self._step_scores)
-            now = time.perf_counter()
-            seconds = max(now - (self._last_log or now), 1e-9)
-            speed = {"pairs_per_s": len(scores) / seconds, "tokens_per_s": self._tokens_since_log / seconds}
+        """Add the metrics of the steps since the last logging, over the pairs of all processes."""
+        if "loss" in logs and self._since_log:
+            scores, num_tokens = self._of_all_processes()
+            seconds = self._clock.lap()
+            speed = {"pairs_per_s": len(scores) / seconds, "tokens_per_s": num_tokens / seconds}
             logs = {**metrics(scores), **logs, **speed, **hardware_use()}
-            self._step_scores, self._tokens_since_log, self._last_log = [], 0, now
-            if self.loss.objective is Objective.CPO_LAGRANGIAN:
+            if any(loss.objective is Objective.CPO_LAGRANGIAN for loss in self.objectives):
                 logs["multiplier"] = self.objective_state.multiplier
-        super().log(logs, start_time)
+        with writing_to(Path(str(self.args.output_dir))):
+            super().log(logs, start_time)
+
+    def _of_all_processes(self) -> tuple[PairScores, int]:
+        """Scores and tokens since the last logging, the same on every process."""
+        parts: list[Any] = [(join_scores(self._since_log), self._tokens_since_log)]
+        self._since_log, self._tokens_since_log = [], 0
+        if self.args.world_size > 1:
+            own, parts = parts[0], [None] * self.args.world_size
+            torch.distributed.all_gather_object(parts, own)
+        return join_scores([scores for scores, _ in parts]), sum(tokens for _, tokens in parts)
 
 
 def _column(values: NDArray[np.float64], pack: Pack) -> Tensor:
@@ -292,6 +323,4 @@ def _column(values: NDArray[np.float64], pack: Pack) -> Tensor:
 
 
 def _exchange(accelerator: Any, model: nn.Module, last: bool) -> Any:
-    from contextlib import nullcontext
-
     return nullcontext() if last else accelerator.no_sync(model)

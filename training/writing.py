@@ -1,4 +1,4 @@
-"""Writing model files, with one clear line when the disk does not take them."""
+"""Writing checkpoints, models and logs, with one clear line when the disk does not take them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 
 from schemas.errors import TrainingError
 
+_TORCH_WRITER = ("inline_container", "PytorchStreamWriter")
+
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
@@ -22,12 +24,11 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        # torch says "PytorchStreamWriter failed writing", and no more, when the disk is full
-        if isinstance(error, RuntimeError) and "writ" not in str(error):
+        # on a full disk torch's writer of checkpoints, in inline_container.cc, says no more than that it failed
+        if isinstance(error, RuntimeError) and not any(name in str(error) for name in _TORCH_WRITER):
             raise
         free = shutil.disk_usage(folder if folder.exists() else folder.parent).free / 2**30
         raise TrainingError(
-            f"a checkpoint cannot be written to {folder} ({free:.1f} GiB are free):"
-            f" {str(error).strip().splitlines()[0]}",
+            f"files cannot be written to {folder} ({free:.1f} GiB are free): {str(error).strip().splitlines()[0]}",
             mend="make room, then run the same command again: it goes on from the last whole checkpoint",
         ) from error

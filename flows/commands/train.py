@@ -32,6 +32,7 @@ def train(
     from flows.console import say
     from flows.stages.train import train as run_stage
     from flows.workspace import Workspace
+    from training.processes import rank
 
     report = run_stage(
         Workspace.open(workspace),
@@ -43,7 +44,8 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
     )
-    say(report)
+    if rank() == 0:  # of the processes of torchrun
+        say(report)
 
 
 def evaluate(
@@ -54,6 +56,9 @@ def evaluate(
     slice_by: Annotated[
         str | None, typer.Option(help="Give the metrics also by criterion, source or objective.")
     ] = None,
+    num_pairs: Annotated[
+        int, typer.Option("--pairs", min=0, help="Score at most so many pairs, evenly spaced; 0 for all.")
+    ] = 2000,
     objective: Annotated[
         str | None,
         typer.Option(help="Whose loss to give; when not given, the model's own, or that of the export's rules."),
@@ -63,4 +68,6 @@ def evaluate(
     from flows.console import say
     from flows.stages.evaluate import evaluate as run_stage
 
-    say(run_stage(model, on=on, split=split, engine=engine, slice_by=slice_by, objective=objective))
+    say(
+        run_stage(model, on=on, split=split, engine=engine, slice_by=slice_by, objective=objective, num_pairs=num_pairs)
+    )

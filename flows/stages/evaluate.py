@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flows.console import progress
 from flows.report import StageReport
@@ -17,9 +18,12 @@ from schemas.tokens import EncodedGroup
 
 if TYPE_CHECKING:
     from curation.scoring.engine import Engine
+    from curation.scoring.policy import ReferencePolicy
     from curation.scoring.settings import ScoringSettings
     from training.data import EncodedPairs
+    from training.export_folder import ExportFolder
     from training.monitor import PairScores
+    from training.settings import LossSettings
 
 _BATCH_GROUPS = 256
 SLICES = ("criterion", "source", "objective")
@@ -33,9 +37,13 @@ def evaluate(
     engine: str | None = None,
     slice_by: str | None = None,
     objective: str | None = None,
+    num_pairs: int = 2000,
     settings: ScoringSettings | None = None,
 ) -> StageReport:
     """Score an export's pairs under a model and compute every metric of ``training.monitor``; nothing is written.
+
+    The pairs are those that a training with default settings holds out, written and cut as the scorer did. Under
+    another tokenizer or chat template than the scorer's, the reference log-probs are not used.
 
     Args:
         model: folder (of a model, or of an adapter that names its base) or Hub id.
@@ -44,10 +52,12 @@ def evaluate(
         engine: scoring engine; the best that is installed when None.
         slice_by: column of the export by which metrics are also given.
         objective: whose loss; that which the model was trained with, else that of the export's rules, when None.
+        num_pairs: at most so many, evenly spaced; 0 for all. That of ``train.eval_pairs`` for the same pairs.
         settings: further settings of scoring.
 
     Returns:
-        Facts: model, export_id, split, num_pairs, num_too_long, engine, objective, metrics, slices.
+        Facts: model, export_id, split, num_pairs, num_too_long, num_cut_otherwise, other_tokens (the part that differs
+        from the scorer's, or None), engine, objective, metrics, slices.
 
     Raises:
         ExportError: the export does not match its manifest, or the split is empty.
@@ -69,26 +79,30 @@ def evaluate(
     base, options = _base_and_adapter(model)
     scoring = (settings or ScoringSettings()).model_copy(update=options)
     policy = open_policy(scoring, base)
-    pairs = _encode(export, split, policy)
-    with closing(open_engine(chosen, policy, scoring)) as opened, progress("score", len(pairs), "pairs") as advance:
-        scores = score_pairs(pairs, opened, advance)
-        info = opened.info
     from training.evaluation import objective_of, with_losses
+    from training.load import differing_part
     from training.monitor import metrics
 
     objectives, state = objective_of(model, export, objective=objective, split=split)
+    different = None if export.reference is None else differing_part(policy.tokenizer, export.reference)
+    pairs = _encode(export, split, policy, objectives, is_scorers=different is None).evenly(num_pairs)
+    counts = {name: getattr(pairs, name) for name in ("num_too_long", "num_cut_otherwise")}
+    with closing(open_engine(chosen, policy, scoring)) as opened, progress("score", len(pairs), "pairs") as advance:
+        scores = score_pairs(pairs, opened, advance)
+        info = opened.info
     scores = with_losses(scores, pairs, objectives, state)
-    found = metrics(scores)
-    slices = {} if slice_by is None else _slices(scores, getattr(pairs, slice_by))
+    own = objectives[0].objective.value
+    slices = {} if slice_by is None else _slices(scores, pairs.labels(slice_by, own_objective=own))
     facts = {
         "model": model,
         "export_id": export.export_id,
         "split": split,
         "num_pairs": len(pairs),
-        "num_too_long": pairs.num_too_long,
+        **counts,
+        "other_tokens": different,
         "engine": f"{info.engine} {info.version}, {info.path}, {info.dtype}",
-        "objective": objectives[0].objective.value,
-        "metrics": found,
+        "objective": own,
+        "metrics": metrics(scores),
         "slices": slices,
     }
     return StageReport("evaluate", None, 0, facts, tuple(_lines(facts)))
@@ -138,19 +152,31 @@ def _sides(pairs: EncodedPairs) -> list[tuple[int, int, int]]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def _encode(export: Any, split: str, policy: Any) -> EncodedPairs:
-    from training.data import encode_pairs
+def _encode(
+    export: ExportFolder, split: str, policy: ReferencePolicy, objectives: Sequence[LossSettings], *, is_scorers: bool
+) -> EncodedPairs:
+    """The pairs as the scorer wrote and cut them, as far as the policy takes them.
 
-    table = export.table(split)
-    if table.num_rows == 0:
-        raise ExportError(f"{export.path} has no pairs in split {split!r}", mend="give --split train")
-    return encode_pairs(
-        table,
+    Raises:
+        ExportError: there are none.
+    """
+    from training.export_pairs import encode_split
+
+    reference = export.reference or {}
+    limits = [limit for limit in (policy.max_length, reference.get("max_length")) if limit is not None]
+    pairs = encode_split(
+        export,
+        split,
         policy.tokenizer,
-        template=policy.template,
-        max_length=policy.max_length,
-        truncate="left" if policy.truncate == "left" else "drop",
+        objectives=objectives,
+        template=None if is_scorers and reference else cast(Literal["chat", "plain"], policy.template),
+        max_length=min(limits),
+        truncate="left" if policy.truncate == "left" else None,
+        is_scorers=is_scorers,
     )
+    if len(pairs) + pairs.num_too_long + pairs.num_cut_otherwise + pairs.num_weightless == 0:
+        raise ExportError(f"{export.path} has no pairs in split {split!r}", mend="give --split train")
+    return pairs
 
 
 def _base_and_adapter(model: str) -> tuple[str, dict[str, Any]]:
@@ -162,11 +188,10 @@ def _base_and_adapter(model: str) -> tuple[str, dict[str, Any]]:
     return str(base), {"adapter": model}
 
 
-def _slices(scores: PairScores, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+def _slices(scores: PairScores, labels: NDArray[np.object_]) -> dict[str, dict[str, float]]:
     from training.monitor import metrics
 
-    named = np.asarray(labels, dtype=object)
-    return {label: metrics(scores.take(named == label)) for label in sorted(set(named))}
+    return {label: metrics(scores.take(labels == label)) for label in sorted(set(labels))}
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
@@ -174,7 +199,13 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     head += f" loss of {facts['objective']}"
     if facts["num_too_long"]:
         head += f"; {facts['num_too_long']} were too long"
+    if facts["num_cut_otherwise"]:
+        head += f"; {facts['num_cut_otherwise']} are cut otherwise than by the scorer and left out"
     lines = [head]
+    if facts["other_tokens"]:
+        lines.append(
+            f"the model's {facts['other_tokens']} is not the scorer's: what needs reference log-probs is left out"
+        )
     for title, values in (("", facts["metrics"]), *facts["slices"].items()):
         lines += [f"{title + ': ' if title else ''}{name} {value:.4f}" for name, value in values.items()]
     return lines

@@ -143,7 +143,7 @@ def _reference(lake: Lake, reference_id: str | None) -> dict[str, Any] | None:
     if reference_id is None:
         return None
     columns = (
-        "reference_id, model, revision, weights_hash, tokenizer_hash, chat_template_hash,"
+        "reference_id, model, revision, adapter, weights_hash, tokenizer_hash, chat_template_hash,"
         " template, max_length, truncate"
     )
     identity = lake.frame(f"select {columns} from raw.reference_policies where reference_id = ?", [reference_id])

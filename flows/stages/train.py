@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from warehouse.lake import Lake
 
 if TYPE_CHECKING:
     from training.plan import TrainingPlan
-    from training.run import TrainingResult
+    from training.result import TrainingResult
 
 
 def train(
@@ -53,6 +52,8 @@ def train(
     """
     from training.export_folder import ExportFolder
     from training.plan import TrainingPlan
+    from training.processes import rank
+    from training.result import TrainingResult, finite, is_made_by
 
     settings = settings_with(workspace, overrides)
     with workspace.lake() as lake:
@@ -63,26 +64,33 @@ def train(
         done = _finished(lake, plan.training_run_id, checkpoint)
     if done is not None:
         return _nothing_new(plan, checkpoint, done)
-    from training.run import run_training  # torch and transformers, only where there is something to do
-
     run = Run.start("train", input_hash=_hash(plan), settings=_settings(plan), flow_run_id=flow_run_id)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    result = run_training(plan, checkpoint, progress=_bar, warn=_warn)
+    was_whole = is_made_by(checkpoint, plan.training_run_id)  # killed between the model and the lake
+    if was_whole:
+        result = TrainingResult.load(checkpoint)
+    else:
+        from training.run import run_training  # torch and transformers, only where there is something to do
+
+        result = run_training(plan, checkpoint, progress=_bar, warn=_warn)
     facts = {
         "training_run_id": plan.training_run_id,
         "checkpoint": str(checkpoint),
         "objective": plan.loss.objective.value,
         "export_id": plan.export.export_id,
-        "metrics": {"before": result.before, "after": result.after},
-        "check": None if result.check is None else result.check.as_dict(),
+        "metrics": finite({"before": result.before, "after": result.after}),
+        "check": result.check,
         "alarms": result.alarms,
         **{f"num_{name}": count for name, count in result.counts.items()},
     }
-    if os.environ.get("RANK", "0") != "0":  # one of several processes under torchrun: the first one writes
+    if rank() != 0:  # one of several processes under torchrun: the first one writes
         return StageReport("train", None, 0, facts)
     with workspace.lake() as lake:
         num_changed = _write(lake, run, plan, result, facts)
-    return StageReport("train", run.run_id, num_changed, facts, tuple(_sentences(plan, facts)))
+    lines = _sentences(plan, facts)
+    if was_whole:
+        lines.append("the model was whole already; its figures were not yet in the lake")
+    return StageReport("train", run.run_id, num_changed, facts, tuple(lines))
 
 
 def newest_export(lake: Lake) -> Path:
@@ -114,11 +122,17 @@ def settings_with(workspace: Workspace, overrides: dict[str, Any]) -> Any:
 
 
 def _bar(description: str, total: int | None, unit: str) -> AbstractContextManager[Any]:
-    return progress(description, total, unit)
+    """A progress bar, of the first process alone."""
+    from training.processes import rank
+
+    return progress(description, total, unit) if rank() == 0 else nullcontext(lambda steps, note: None)
 
 
 def _warn(line: str) -> None:
-    err.print(f"[yellow]train[/]     {line}", soft_wrap=True)
+    from training.processes import rank
+
+    if rank() == 0:
+        err.print(f"[yellow]train[/]     {line}", soft_wrap=True)
 
 
 def _finished(lake: Lake, training_run_id: str, checkpoint: Path) -> str | None:
@@ -138,13 +152,13 @@ def _settings(plan: TrainingPlan) -> dict[str, Any]:
 
 
 def _nothing_new(plan: TrainingPlan, checkpoint: Path, run_id: str) -> StageReport:
-    card = json.loads((checkpoint / "winnow_metrics.json").read_text(encoding="utf-8"))
+    figures = json.loads((checkpoint / "winnow_metrics.json").read_text(encoding="utf-8"))
     facts = {
         "training_run_id": plan.training_run_id,
         "checkpoint": str(checkpoint),
         "objective": plan.loss.objective.value,
         "export_id": plan.export.export_id,
-        "metrics": card,
+        "metrics": {name: figures[name] for name in ("before", "after")},
     }
     return StageReport("train", None, 0, facts, (f"nothing new: {run_id} made {checkpoint}",))
 
@@ -202,7 +216,7 @@ def _margins_frame(training_run_id: str, result: TrainingResult) -> pl.DataFrame
     return pl.DataFrame(
         {
             "training_run_id": pl.repeat(training_run_id, len(scores), eager=True, dtype=pl.String),
-            "pair_id": pl.Series(result.eval_pairs.pair_id.tolist(), dtype=pl.String),
+            "pair_id": pl.Series(result.eval_pair_ids.tolist(), dtype=pl.String),
             "chosen_logps": scores.chosen_logps,
             "rejected_logps": scores.rejected_logps,
             "policy_margin": scores.policy_margin,
@@ -223,15 +237,24 @@ def _sentences(plan: TrainingPlan, facts: dict[str, Any]) -> list[str]:
     parts = [
         f"{title} {form.format(before[key])} -> {form.format(after[key])}"
         for title, key, form in shown
-        if key in before and key in after
+        if before.get(key) is not None and after.get(key) is not None
     ]
     figures = ", ".join(parts) if parts else "no held-out pairs"
     lines = [
         f"{plan.loss.objective.value}, {facts['num_steps']} steps on {facts['num_train']:,} pairs: {figures}",
         f"{facts['checkpoint']}",
     ]
-    left_out = facts["num_too_long"] + facts["num_weightless"]
-    if left_out:
+    if facts["num_too_long"] + facts["num_weightless"]:
         lines.append(f"{facts['num_too_long']} pairs were too long and {facts['num_weightless']} had no weight")
+    if facts["num_cut_otherwise"]:
+        lines.append(
+            f"{facts['num_cut_otherwise']} pairs were left out: their log-probs are of a prompt that the scorer cut"
+            " elsewhere; to train on them, score again with this max_length and truncate"
+        )
+    if facts["check"] is not None:
+        lines.append(
+            "reference log-probs are {mean_difference:.2g} nats a token from the trainer's own on average, at most"
+            " {max_difference:.2g}, over {num_pairs} pairs".format(**facts["check"])
+        )
     lines += [f"alarm at step {step}: {message}" for step, message in facts["alarms"]]
     return lines

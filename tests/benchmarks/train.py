@@ -31,13 +31,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from tests.benchmarks.train_shapes import SHAPES, matmul_rate, random_model, step_flops
 from tests.real_data import shared
 from tests.training.export_fixture import SCHEMA, export_rows, hh_pairs
+from training.arguments import make_arguments
 from training.batches import PairBatches
 from training.data import EncodedPairs, encode_pairs
 from training.objectives import Objective
 from training.packing import Batching, pack_pairs
 from training.policy import ATTENTION, set_attention
 from training.quiet import quiet_libraries
-from training.run import make_arguments
 from training.settings import LossSettings, TrainSettings
 from training.trainer import PairTrainer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from flows.stages.train import train
 from flows.workspace import Workspace
 from schemas.errors import ConfigError, ExportError
 from tests.training.conftest import hh_export, hh_rows, tiny_en, tokenizer  # noqa: F401
+from tests.training.export_fixture import write_export
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_trains_writes_the_lake_and_a_model_that_loads(
         share = lake.value("select avg((policy_margin > 0)::int) from raw.training_margins")
         assert share == pytest.approx(after["absolute_accuracy"])
         steps = lake.frame("select distinct step, phase from raw.training_metrics order by all").rows()
-        assert steps == [(0, "eval"), (1, "train"), (2, "train"), (3, "eval"), (3, "train")]
+        assert steps == [(0, "eval"), (0, "train"), (1, "train"), (2, "train"), (3, "eval"), (3, "train")]
         message = lake.value("select commit_message from ducklake_snapshots('lake') order by snapshot_id desc limit 1")
         assert message == report.run_id
     model = AutoModelForCausalLM.from_pretrained(report.facts["checkpoint"], dtype=torch.float32)
@@ -71,6 +73,49 @@ def test_a_second_call_writes_nothing(workspace: Workspace, hh_export: Path) -> 
         assert lake.snapshot_id() == snapshot
     other = train(workspace, export=hh_export, objective="cpo_clip", max_steps=1)
     assert other.run_id is not None
+
+
+def rows_of(workspace: Workspace, table: str) -> list[tuple[Any, ...]]:
+    columns = "* exclude (run_id, started_at, ended_at)" if table == "training_runs" else "*"
+    with workspace.lake(read_only=True) as lake:
+        return lake.frame(f"select {columns} from raw.{table} order by all").rows()
+
+
+def test_a_model_whose_figures_did_not_reach_the_lake_is_not_trained_again(
+    workspace: Workspace, hh_export: Path
+) -> None:
+    """As if the process had been killed between the two: its rows are gone, its folder is whole."""
+    tables = ("training_runs", "training_metrics", "training_margins")
+    first = train(workspace, export=hh_export, objective="dpo", max_steps=1)
+    weights = Path(first.facts["checkpoint"]) / "model.safetensors"
+    written, before = weights.stat().st_mtime_ns, [rows_of(workspace, table) for table in tables]
+    with workspace.lake() as lake:
+        for table in tables:
+            lake.con.execute(f"delete from raw.{table}")
+    again = train(workspace, export=hh_export, objective="dpo", max_steps=1)
+    assert weights.stat().st_mtime_ns == written
+    assert [rows_of(workspace, table) for table in tables] == before
+    assert again.facts == first.facts
+    assert "the model was whole already" in again.lines[-1]
+
+
+def test_a_slice_without_a_name_is_not_the_whole(
+    workspace: Workspace, hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Held-out pairs without source, and of one that is called all, stand beside the whole and not in its place."""
+    held = [
+        {**row, "source": source} for row, source in zip(hh_rows[4:10], [None, None, "all", "s", "s", "s"], strict=True)
+    ]
+    export = write_export(tmp_path / "sliced", hh_rows[:4], held, model=tiny_en, tokenizer=tokenizer)
+    report = train(workspace, export=export, objective="dpo", max_steps=1, slice_by="source")
+    query = (
+        "select slice, value from raw.training_metrics where metric = 'policy_margin' and phase = 'eval' and step = 1"
+    )
+    with workspace.lake(read_only=True) as lake:
+        found = dict(lake.frame(query).rows())
+    assert set(found) == {"all", "(all)", "(none)", "s"}
+    assert found["all"] == pytest.approx(report.facts["metrics"]["after"]["policy_margin"])
+    assert 2 * found["(none)"] + found["(all)"] + 3 * found["s"] == pytest.approx(6 * found["all"])
 
 
 def test_without_an_export_says_what_to_do(workspace: Workspace) -> None:

@@ -3,6 +3,7 @@
 # ruff: noqa: F811
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,36 @@ def test_the_reference_itself_has_not_moved(hh_export: Path, tiny_en: Path) -> N
     assert abs(found["chosen_drift"]) < 1e-3
     assert found["share_undesirable"] <= found["share_reference_wrong"]
     assert found["kl_chosen"] < 1e-6
+
+
+def test_the_pairs_are_those_of_the_training(hh_export: Path, tmp_path: Path) -> None:
+    """Three of the eight held-out pairs, evenly spaced, and no log-prob of a prompt that the scorer saw whole."""
+    trained = train_quietly(hh_export, tmp_path / "model", max_steps=2, eval_pairs=3)
+    wide = ScoringSettings(dtype="float32")
+    model = str(trained.checkpoint)
+    report = evaluate(model, on=hh_export, engine="transformers", num_pairs=3, settings=wide)
+    assert report.facts["num_pairs"] == 3
+    assert report.facts["metrics"] == pytest.approx(trained.after, abs=1e-4)
+    assert evaluate(model, on=hh_export, engine="transformers", num_pairs=0).facts["num_pairs"] == 8
+    short = wide.model_copy(update={"max_length": 60, "truncate": "left"})
+    cut = evaluate(model, on=hh_export, engine="transformers", settings=short)
+    assert cut.facts["num_cut_otherwise"] > 0
+    assert "cut otherwise than by the scorer" in cut.lines[0]
+    assert "relative_accuracy" in cut.facts["metrics"]
+
+
+def test_another_tokenizer_has_no_use_for_the_log_probs(hh_export: Path, tiny_en: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_en, tmp_path / "model"))
+    template = model / "chat_template.jinja"
+    template.chmod(0o644)
+    template.write_text(template.read_text().replace("<|user|>", "<|assistant|>"))
+    report = evaluate(str(model), on=hh_export, engine="transformers")
+    found = report.facts["metrics"]
+    assert report.facts["other_tokens"] == "chat template"
+    assert any("what needs reference log-probs is left out" in line for line in report.lines)
+    assert "absolute_accuracy" in found
+    assert not {"relative_accuracy", "chosen_drift", "loss"} & set(found)
+    assert "loss" in evaluate(str(model), on=hh_export, engine="transformers", objective="simpo").facts["metrics"]
 
 
 def test_an_adapter_is_scored_with_its_base(hh_export: Path, tmp_path: Path) -> None:

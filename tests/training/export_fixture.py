@@ -121,8 +121,9 @@ def write_export(
     objective: str = "dpo",
     beta: float = 0.1,
     max_length: int | None = 1024,
+    truncate: str | None = None,
 ) -> Path:
-    """Write the Parquet files and the manifest."""
+    """Write the Parquet files and the manifest; ``max_length`` and ``truncate`` are the scorer's."""
     folder.mkdir(parents=True)
     files = []
     for split, rows in (("train", train), ("test", test)):
@@ -145,7 +146,7 @@ def write_export(
             "chat_template_hash": chat_template_hash(tokenizer),
             "template": "auto",
             "max_length": max_length,
-            "truncate": None,
+            "truncate": truncate,
             "dtype": "float32",
             "engine": "transformers",
             "engine_path": "test",

@@ -23,11 +23,12 @@ def train_quietly(
     output: Path,
     *,
     on_step: Callable[[], None] = lambda: None,
+    on_trained: Callable[[], None] = lambda: None,
     warnings: list[str] | None = None,
     model: str | None = None,
     **settings: Any,
 ) -> TrainingResult:
-    """Train without a progress bar; ``on_step`` is called behind every optimizer step."""
+    """Train without a progress bar; ``on_step`` is called behind every optimizer step, ``on_trained`` behind all."""
 
     @contextmanager
     def progress(description: str, total: int | None, unit: str) -> Iterator[Callable[[int, str], None]]:
@@ -36,6 +37,8 @@ def train_quietly(
                 on_step()
 
         yield advance
+        if description == "train":
+            on_trained()
 
     seen = [] if warnings is None else warnings
     return run_training(make_plan(export, model=model, **settings), output, progress=progress, warn=seen.append)

@@ -87,7 +87,7 @@ from pathlib import Path
 from schemas.errors import EngineError
 from tests.training.running import train_quietly
 try:
-    train_quietly(Path(sys.argv[1]), Path(sys.argv[2]), sharding="fsdp", max_steps=1)
+    train_quietly(Path(sys.argv[1]), Path(sys.argv[2]), sharding="fsdp", max_steps=1)  # torchrun of one process
 except EngineError as error:
     print(error.message)
 """
@@ -96,6 +96,7 @@ except EngineError as error:
 @pytest.mark.slow
 def test_without_gpus_sharding_is_refused(hh_export: Path, tmp_path: Path) -> None:
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    env |= {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     command = [sys.executable, "-c", REFUSED, str(hh_export), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     assert done.stdout.strip() == "train.sharding = 'fsdp' needs GPUs, and there is none"

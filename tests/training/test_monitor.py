@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import TrainerControl, TrainerState
 
 from schemas import formulas
 from training.alarm import AlignmentAlarm
 from training.monitor import PairScores, metrics
-from training.settings import AlarmSettings
+from training.objective_state import ObjectiveState, step_sums
+from training.objectives import Objective
+from training.settings import AlarmSettings, LossSettings, TrainSettings
 
 
 def scores(**changes: list[float]) -> PairScores:
@@ -66,16 +67,26 @@ def test_without_a_reference_its_metrics_are_left_out() -> None:
     assert metrics(scores().take(np.zeros(0, dtype=np.int64))) == {}
 
 
+def test_pairs_without_a_reference_do_not_spoil_the_others() -> None:
+    """The first pair has neither reference nor loss: its margin counts, and the rest is over the other three."""
+    nan = [math.nan]
+    some = scores(reference_chosen_logps=[*nan, *scores().reference_chosen_logps[1:]], loss=[*nan, *scores().loss[1:]])
+    found, rest = metrics(some), metrics(scores().take(np.arange(1, 4)))
+    assert found["absolute_accuracy"] == metrics(scores())["absolute_accuracy"]
+    assert found["share_with_reference"] == 0.75
+    for name in ("loss", "relative_accuracy", "share_undesirable", "chosen_drift", "kl_chosen"):
+        assert found[name] == rest[name], name
+    assert "share_with_reference" not in rest
+
+
 def run_alarm(loss: list[float], accuracy: list[float], undesirable: list[float], **settings: Any) -> tuple[Any, bool]:
     lines: list[str] = []
     alarm = AlignmentAlarm(AlarmSettings(window=10, **settings), lines.append)
-    state, control = TrainerState(), TrainerControl()
     for step, values in enumerate(zip(loss, accuracy, undesirable, strict=True), start=1):
-        state.global_step = step
         names = ("loss", "absolute_accuracy", "share_undesirable")
-        alarm.on_log(None, state, control, dict(zip(names, values, strict=True)))
+        alarm.take(step, **dict(zip(names, values, strict=True)))
     assert len(lines) == len(alarm.alarms)
-    return alarm.alarms, control.should_training_stop
+    return alarm.alarms, alarm.stops
 
 
 FALLING = list(np.linspace(0.7, 0.5, 20))
@@ -99,3 +110,26 @@ def test_no_alarm_in_good_training_or_in_noise() -> None:
     assert run_alarm([0.6] * 20, list(np.linspace(0.7, 0.4, 20)), [0.1] * 20)[0] == []
     noise = np.random.default_rng(1).binomial(8, 0.5, 20) / 8
     assert run_alarm(FALLING, list(noise), [0.1] * 20)[0] == []
+
+
+def test_state_of_an_objective_by_hand() -> None:
+    """kto: drifts of the chosen 1, 0, -2, 1, of the rejected -2, -1, -1, 0; a step without its pairs changes nothing.
+    The constraint: margins 2, -1, -4, 6 fall short of 1 by 0, 2, 5, 0, with weights 1, 1, 2, 0.5."""
+    kto = LossSettings.resolve(TrainSettings(), Objective.KTO, rules_beta=None)
+    assert step_sums(kto, scores()) == (-4.0, 8.0)
+    state = ObjectiveState(kl=0.25)
+    state.update(kto, *step_sums(kto, scores().take(np.zeros(0, dtype=np.int64))))
+    assert state.kl == 0.25
+    state.update(kto, 6.0, 8.0)
+    assert state.kl == 0.75
+    own = TrainSettings(gamma=1.0, multiplier_step=0.5)
+    constrained = LossSettings.resolve(own, Objective.CPO_LAGRANGIAN, rules_beta=None)
+    assert step_sums(constrained, scores()) == (12.0, 4.5)
+    state.update(constrained, 12.0, 4.5)
+    assert state.multiplier == pytest.approx(0.5 * 12 / 4.5)
+
+
+def test_the_alarm_needs_no_reference() -> None:
+    alarms, _ = run_alarm(FALLING, list(np.linspace(0.7, 0.4, 20)), [math.nan] * 20)
+    assert "absolute accuracy fell by 0.158" in alarms[0][1]
+    assert run_alarm(FALLING, [0.5] * 20, [math.nan] * 20)[0] == []

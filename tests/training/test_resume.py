@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from schemas.errors import TrainingError
+from tests.training.export_fixture import write_export
 from tests.training.running import train_quietly
 from training import checkpoints
+from training.lock import locked
 
 KILLED = """
 import os, signal, sys
@@ -80,19 +86,82 @@ def test_an_adapter_resumes_bit_equal(hh_export: Path, tmp_path: Path) -> None:
     whole = train_quietly(hh_export, tmp_path / "whole", **settings)
     steps: list[int] = []
 
-    def stop() -> None:
+    def fail() -> None:
         steps.append(1)
         if len(steps) == 3:
             raise Stopped
 
     with pytest.raises(Stopped):
-        train_quietly(hh_export, tmp_path / "stopped", on_step=stop, **settings)
+        train_quietly(hh_export, tmp_path / "stopped", on_step=fail, **settings)
     resumed = train_quietly(hh_export, tmp_path / "stopped", on_step=lambda: steps.append(1), **settings)
     assert len(steps) == 5
     first, second = (load_file(run.checkpoint / "adapter_model.safetensors") for run in (whole, resumed))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(bool(weight.any()) for name, weight in first.items() if "lora_B" in name)
+
+
+def stop() -> None:
+    raise Stopped
+
+
+@pytest.mark.slow
+def test_a_run_that_failed_behind_its_last_step_takes_no_more(hh_export: Path, tmp_path: Path) -> None:
+    """Three of the four steps of an epoch are done and saved when it fails; run again, it only writes its model."""
+    whole = train_quietly(hh_export, tmp_path / "whole", max_steps=3)
+    with pytest.raises(Stopped):
+        train_quietly(hh_export, tmp_path / "failed", max_steps=3, on_trained=stop)
+    steps: list[int] = []
+    again = train_quietly(hh_export, tmp_path / "failed", max_steps=3, on_step=lambda: steps.append(1))
+    assert steps == []
+    assert again.counts["steps"] == whole.counts["steps"] == 3
+    assert equal_weights(again.checkpoint, whole.checkpoint)
+    assert again.after == whole.after
+    assert again.check == whole.check
+
+
+@pytest.mark.slow
+def test_the_alarm_goes_on_where_it_was(
+    hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Labels of 0 set the alarm off at a step; a run that fails the step before has forgotten nothing, and one that
+    fails behind that step does not train on."""
+    rows = [{**row, "soft_label": 0.0} for row in hh_rows[:8]]
+    export = write_export(tmp_path / "e", rows, rows[:2], model=tiny_en, tokenizer=tokenizer)
+    settings = {"objective": "cdpo", "batch_size": 8, "epochs": 20, "learning_rate": 1.2e-4, "save_steps": 1}
+    settings |= {"alarm": {"window": 4, "stop": True}}
+    whole = train_quietly(export, tmp_path / "whole", **settings)
+    last = whole.counts["steps"]
+    assert 8 <= last < 20
+    steps: list[int] = []
+
+    def fail() -> None:
+        steps.append(1)
+        if len(steps) == last - 1:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train_quietly(export, tmp_path / "failed", on_step=fail, **settings)
+    with pytest.raises(Stopped):
+        train_quietly(export, tmp_path / "failed", on_trained=stop, **settings)
+    again = train_quietly(export, tmp_path / "failed", on_step=lambda: steps.append(1), **settings)
+    assert len(steps) == last - 1
+    assert again.alarms == whole.alarms
+    assert equal_weights(again.checkpoint, whole.checkpoint)
+
+
+@pytest.mark.slow
+def test_one_process_at_a_time(hh_export: Path, tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / ".out.partial", name="out"),
+        pytest.raises(TrainingError, match=f"out is being trained already, by process {os.getpid()}"),
+    ):
+        train_quietly(hh_export, tmp_path / "out", max_steps=1)
+    train_quietly(hh_export, tmp_path / "out", max_steps=1)
+    with locked(tmp_path / "gone", name="gone"):
+        shutil.rmtree(tmp_path / "gone")
+        with locked(tmp_path / "gone", name="gone"):
+            assert (tmp_path / "gone" / "lock").read_text() == str(os.getpid())
 
 
 @pytest.mark.slow
@@ -110,11 +179,11 @@ def test_newest_skips_what_is_unsealed_or_damaged(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "weights").write_bytes(bytes(range(256)) * 20_000)
         if step != 30:
-            checkpoints.seal(folder, {"multiplier": float(step), "kl": 0.0})
+            checkpoints.seal(folder, {"objective": {"multiplier": float(step)}})
     warnings: list[str] = []
     found = checkpoints.newest(tmp_path, warn=warnings.append)
     assert found == tmp_path / "checkpoint-10"
-    assert checkpoints.state_of(found)["multiplier"] == 10
+    assert checkpoints.state_of(found) == {"objective": {"multiplier": 10}}
     assert "checkpoint-30 is skipped: its winnow_checkpoint.json cannot be read" in warnings[0]
     damaged = bytearray((found / "weights").read_bytes())
     damaged[-1] ^= 1

@@ -14,11 +14,14 @@ import pyarrow as pa
 import pytest
 from safetensors.torch import load_file, save_file
 
-from schemas.errors import ConfigError, ExportError, ModelError, TrainingError
+from schemas.errors import ConfigError, EngineError, ExportError, ModelError, TrainingError
 from tests.training.export_fixture import SCHEMA, write_export
 from tests.training.running import make_plan, train_quietly
 from training.data import encode_pairs
 from training.export_folder import ExportFolder
+from training.export_pairs import encode_split
+from training.objectives import Objective
+from training.settings import LossSettings, TrainSettings
 
 
 @pytest.fixture
@@ -83,8 +86,8 @@ def test_stale_reference_log_probs_stop_the_run(
 def test_good_log_probs_pass_the_check(hh_export: Path, tmp_path: Path) -> None:
     result = train_quietly(hh_export, tmp_path / "out", max_steps=1)
     assert result.check is not None
-    assert result.check.num_pairs == 16
-    assert result.check.max_difference < 1e-4
+    assert result.check["num_pairs"] == 16
+    assert result.check["max_difference"] < 1e-4
     assert "on 16 pairs" in (result.checkpoint / "README.md").read_text()
 
 
@@ -128,7 +131,7 @@ def test_a_disk_that_takes_no_more(hh_export: Path, tmp_path: Path, save_steps: 
         text=True,
         check=False,
     )
-    assert "a checkpoint cannot be written to" in done.stdout, done.stderr[-2000:]
+    assert "files cannot be written to" in done.stdout, done.stderr[-2000:]
     assert "GiB are free" in done.stdout
     assert "make room" in done.stdout
     assert not target.exists()
@@ -170,6 +173,8 @@ def test_what_an_objective_cannot_use_is_refused(
     export = write_export(tmp_path / "soft", soft, [], model=tiny_en, tokenizer=tokenizer)
     with pytest.raises(TrainingError, match="1 pairs have a soft label, which has no meaning for objective rdpo"):
         train_quietly(export, tmp_path / "out", objective="rdpo")
+    with pytest.raises(TrainingError, match=r"1 pairs have a soft label, which has no meaning for train\.sft_weight"):
+        make_plan(export, objective="dpo", sft_weight=0.1)
     bare = [{**hh_rows[0], "reference_chosen_logps": None}, hh_rows[1]]
     export = write_export(tmp_path / "bare", bare, [], model=tiny_en, tokenizer=tokenizer)
     with pytest.raises(TrainingError, match="1 pairs have no reference log-probs, which objective dpo needs"):
@@ -205,8 +210,93 @@ def test_all_pairs_too_long(hh_export: Path, tmp_path: Path) -> None:
         make_plan(hh_export, max_length=1)
 
 
-def test_every_pair_cut_from_the_left_trains(hh_export: Path, tmp_path: Path) -> None:
-    """So short that most prompts are cut: log-probs of a cut prompt are not those of the export, so no check."""
-    result = train_quietly(hh_export, tmp_path / "out", max_length=60, truncate="left", max_steps=1, check_pairs=0)
-    assert result.counts["train"] > 0
-    assert np.isfinite(result.after["loss"])
+def test_log_probs_of_a_prompt_cut_elsewhere_are_not_used(
+    hh_export: Path, hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Cut by the trainer and not by the scorer: left out of dpo and counted, trained by simpo without a reference."""
+    whole = encode(hh_rows[:16], tokenizer)
+    longest = whole.lengths(whole.prompt) + np.maximum(whole.lengths(whole.chosen), whole.lengths(whole.rejected))
+    limit = int(np.sort(longest)[-4])
+    num_cut = int((longest > limit).sum())
+    cut = {"max_length": limit, "truncate": "left", "max_steps": 1}
+    dpo = train_quietly(hh_export, tmp_path / "dpo", **cut)
+    assert dpo.counts["cut_otherwise"] >= num_cut > 0  # some held-out pairs are cut too
+    assert dpo.counts["train"] == 16 - num_cut
+    assert dpo.check is not None  # what is left fits
+    assert (
+        f"{dpo.counts['cut_otherwise']} cut otherwise than by the scorer" in (dpo.checkpoint / "README.md").read_text()
+    )
+    simpo = train_quietly(hh_export, tmp_path / "simpo", objective="simpo", **cut)
+    assert (simpo.counts["train"], simpo.counts["cut_otherwise"]) == (16, 0)
+    assert 0 < simpo.after["share_with_reference"] < 1
+
+    # the other way round: the scorer cut at the limit, and the trainer could see more
+    scored = write_export(
+        tmp_path / "e", hh_rows[:16], [], model=tiny_en, tokenizer=tokenizer, max_length=limit, truncate="left"
+    )
+    export = ExportFolder.open(scored)
+    loss = (LossSettings.resolve(TrainSettings(), Objective.DPO, rules_beta=None),)
+    assert encode_split(export, "train", tokenizer, objectives=loss).num_cut_otherwise == 0
+    wider = encode_split(export, "train", tokenizer, objectives=loss, max_length=limit + 1000)
+    assert (len(wider), wider.num_cut_otherwise) == (16 - num_cut, num_cut)
+
+
+def test_a_gradient_that_is_not_finite_stops_with_the_pairs(
+    hh_export: Path, hh_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """So large a beta that the loss is a number of float64 and its gradient none of float32."""
+    with pytest.raises(TrainingError, match=r"the gradient is not finite at step 1 for pairs .* and 8 more") as error:
+        train_quietly(hh_export, tmp_path / "out", beta=1e42, max_steps=1, batch_size=16)
+    assert any(row["pair_id"] in str(error.value) for row in hh_rows[:16])
+
+
+def test_an_adapter_is_not_trained_on(hh_export: Path, copied: Path, tmp_path: Path) -> None:
+    """Neither where it is given, nor where the export was scored by one."""
+    trained = train_quietly(hh_export, tmp_path / "adapter", max_steps=1, lora={"rank": 2})
+    with pytest.raises(ModelError, match=r"is an adapter, which cannot be trained on \(merge it into its base"):
+        make_plan(hh_export, model=str(trained.checkpoint))
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest["reference"]["adapter"] = "adapters/a"
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainingError, match=r"the export was scored by an adapter \(adapters/a\) on"):
+        make_plan(copied)
+
+
+def test_more_processes_than_pairs(hh_export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    with pytest.raises(TrainingError, match=r"batch_size is 4, and 5 processes share each step's pairs"):
+        make_plan(hh_export)
+    monkeypatch.setenv("WORLD_SIZE", "17")
+    with pytest.raises(TrainingError, match="there are 16 pairs to train on for 17 processes"):
+        make_plan(hh_export, batch_size=20)
+    monkeypatch.delenv("WORLD_SIZE")
+    with pytest.raises(EngineError, match="splits the model over the processes of torchrun"):
+        make_plan(hh_export, sharding="fsdp")
+
+
+def test_the_alarm_belongs_to_the_run_only_where_it_may_end_it(hh_export: Path) -> None:
+    def run_id(**alarm: Any) -> str:
+        return make_plan(hh_export, alarm=alarm).training_run_id
+
+    assert run_id(window=5) == run_id(window=6)
+    assert len({run_id(window=5), run_id(window=5, stop=True), run_id(window=6, stop=True)}) == 3
+
+
+def test_the_card_says_why_nothing_was_checked(
+    hh_export: Path, hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    def line(export: Path, name: str, **settings: Any) -> str:
+        card = (train_quietly(export, tmp_path / name, max_steps=1, **settings).checkpoint / "README.md").read_text()
+        return next(each for each in card.splitlines() if each.startswith("- reference log-probs"))
+
+    assert "as train.check_pairs is 0" in line(hh_export, "unchecked", check_pairs=0)
+    bare = [{**row, "reference_chosen_logps": None, "reference_rejected_logps": None} for row in hh_rows[:4]]
+    export = write_export(tmp_path / "bare", bare, [], model=tiny_en, tokenizer=tokenizer)
+    assert line(export, "free", objective="simpo") == "- reference log-probs: none in the export"
+    other = Path(shutil.copytree(tiny_en, tmp_path / "model"))
+    other.chmod(0o755)
+    (other / "model.safetensors").chmod(0o644)
+    weights = load_file(other / "model.safetensors")
+    weights["model.norm.weight"][0] *= 1.5
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    assert "of another policy than the one" in line(hh_export, "other", model=str(other))

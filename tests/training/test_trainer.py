@@ -78,6 +78,30 @@ def test_routed_pairs_train_with_their_own_objective(
     assert min(dpo, simpo) < between < max(dpo, simpo)
 
 
+def test_a_constraint_counts_the_pairs_that_are_routed_to_it(
+    hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Four pairs under the constraint: alone, as a route out of dpo, and with four others routed to dpo. Behind one
+    step the multiplier is that of the four."""
+    own = hh_rows[:4]
+    routed = [{**row, "objective": "cpo_lagrangian"} for row in own]
+    others = [{**row, "objective": "dpo", "reference_chosen_logps": -1e4} for row in hh_rows[4:8]]
+    exports = {
+        "alone": (own, "cpo_lagrangian"),
+        "routed": ([*routed, *hh_rows[4:8]], "dpo"),
+        "main": ([*own, *others], "cpo_lagrangian"),
+    }
+    multipliers = []
+    for name, (rows, objective) in exports.items():
+        export = write(tmp_path, name, rows, tiny_en, tokenizer)
+        result = train_quietly(
+            export, tmp_path / f"{name}-out", max_steps=1, batch_size=8, objective=objective, check_pairs=0
+        )
+        multipliers.append(next(logs["multiplier"] for logs in result.log_history if "multiplier" in logs))
+    assert multipliers[0] > 0
+    assert multipliers[1:] == pytest.approx([multipliers[0]] * 2, rel=1e-5)
+
+
 @pytest.mark.parametrize("objective", list(Objective))
 def test_every_objective_trains(objective: Objective, hh_export: Path, tmp_path: Path) -> None:
     result = train_quietly(hh_export, tmp_path / "out", objective=objective, max_steps=1, check_pairs=0, sft_weight=0.1)

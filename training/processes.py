@@ -1,0 +1,45 @@
+"""Which of how many processes this one is, as torchrun says. No torch here."""
+
+from __future__ import annotations
+
+import os
+
+from schemas.errors import EngineError, TrainingError
+from training.settings import TrainSettings
+
+
+def rank() -> int:
+    """Number of this process; 0 is the one that writes and speaks."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_processes(settings: TrainSettings, *, num_pairs: int) -> None:
+    """Refuse more processes than there is work for, and sharding over none.
+
+    Args:
+        settings: how to train.
+        num_pairs: pairs to train on.
+
+    Raises:
+        EngineError: sharding was asked for without torchrun.
+        TrainingError: a process would have no pair of a step.
+    """
+    if settings.sharding == "fsdp" and "LOCAL_RANK" not in os.environ:
+        raise EngineError(
+            "train.sharding = 'fsdp' splits the model over the processes of torchrun, and there is one without it",
+            mend="torchrun --nproc-per-node N $(which winnow) train ..., or set it to 'none'",
+        )
+    if settings.batch_size < world_size():
+        raise TrainingError(
+            f"train.batch_size is {settings.batch_size}, and {world_size()} processes share each step's pairs",
+            mend=f"set it to at least {world_size()}, or start fewer processes",
+        )
+    if num_pairs < world_size():
+        raise TrainingError(
+            f"there are {num_pairs} pairs to train on for {world_size()} processes", mend="start fewer processes"
+        )
