@@ -254,6 +254,10 @@ def rrhf_loss(logps_mean: Tensor, better: Tensor, worse: Tensor, best: Tensor) -
     """RRHF of one prompt with several ranked responses (arXiv:2304.05302, eq. 2 to 4): the ranking term over every
     ordered two, plus the negative log-prob a token of the best.
 
+    The paper sums the likelihood term over the tokens; the authors' code (GanjinZero/RRHF, train.py) averages it, and
+    multiplies the ranking term by 100. Here it is averaged and both terms count the same, so that neither grows with
+    the length of the response. The trainer has the prompt as pairs, whose losses sum to this.
+
     Args:
         logps_mean: of the R responses, nats a token. Shape (R,).
         better, worse: indices of the responses of each ordered two. Shape (P,).

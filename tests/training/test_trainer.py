@@ -15,7 +15,12 @@ from tests.training.export_fixture import SCHEMA, write_export
 from tests.training.running import train_quietly
 from training.batches import PairBatches
 from training.data import encode_pairs
+from training.losses import rrhf_loss
+from training.objective_loss import PairBatch, pair_loss
+from training.objective_state import ObjectiveState
 from training.objectives import TRAITS, Objective
+from training.policy import PairLogps
+from training.settings import LossSettings, TrainSettings
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +135,24 @@ def test_rrhf_counts_the_best_response_of_a_prompt_once(hh_rows: list[dict[str, 
     assert pairs.best_share.tolist() == [0.5, 0.5, 0, 1]
     circle = [{**base, "chosen": texts[w], "rejected": texts[x]} for w, x in ("ab", "bc", "ca")]
     assert encode_pairs(pa.Table.from_pylist(circle, schema=SCHEMA), tokenizer).best_share.tolist() == [0, 0, 0]
+
+
+def test_rrhf_in_pairs_is_rrhf_of_the_ranking(hh_rows: list[dict[str, Any]], tokenizer: Any) -> None:
+    """Three ranked responses a > b > c as three pairs: the losses sum to that of the prompt."""
+    base = hh_rows[0]
+    texts = {"a": base["chosen"], "b": base["rejected"], "c": "No."}
+    rows = [{**base, "chosen": texts[w], "rejected": texts[x]} for w, x in ("ab", "ac", "bc")]
+    pairs = encode_pairs(pa.Table.from_pylist(rows, schema=SCHEMA), tokenizer)
+    summed, lengths = torch.tensor([-9.0, -4.0, -6.0]).double(), torch.tensor([4.0, 2.0, 6.0]).double()
+    w, x = torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2])
+    policy = PairLogps(summed[w], summed[x], lengths[w], lengths[x])
+    ones = torch.ones(3).double()
+    batch = PairBatch(policy, 0 * ones, 0 * ones, ones, torch.from_numpy(pairs.best_share))
+    loss = LossSettings.resolve(TrainSettings(), Objective.RRHF, rules_beta=None)
+    whole = rrhf_loss(summed / lengths, w, x, torch.tensor(0))
+    # a is below b by 0.25 and below c by 1.25 nats a token, b below c by 1; its own log-prob is -2.25 a token
+    assert float(whole) == 0.25 + 1.25 + 1 + 2.25
+    assert float(pair_loss(batch, loss, ObjectiveState()).sum()) == pytest.approx(float(whole))
 
 
 def test_slices_of_the_held_out_pairs(

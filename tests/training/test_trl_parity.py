@@ -97,6 +97,8 @@ def batch(models: tuple[Any, Any], tokenizer: Any) -> PairBatch:
         ("hinge", Objective.HINGE, False, {"beta": BETA}),
         ("ipo", Objective.IPO, True, {"beta": BETA}),
         ("robust", Objective.RDPO, False, {"beta": BETA, "label_noise": 0.2}),
+        # APO-zero is KTO of a pair with a KL estimate of 0
+        ("apo_zero", Objective.KTO, False, {"beta": BETA, "desirable_weight": 1.0, "undesirable_weight": 1.0}),
     ],
 )
 def test_dpo_trainer(
@@ -115,6 +117,114 @@ def test_dpo_trainer(
     loss = LossSettings(objective=objective, length_normalized=length_normalized, parameters=parameters)
     ours = pair_loss(batch, loss, ObjectiveState()).mean()
     assert ours.item() == pytest.approx(expected.item(), rel=2e-5)
+
+
+def test_rpo_of_the_dpo_trainer(trl_trainer: Any, batch: PairBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The likelihood term is the same for one pair. Of several, TRL averages over the tokens of the batch and we over
+    the pairs, each of them over its tokens, so that a step does not depend on how pairs are put together."""
+    monkeypatch.setattr(trl_trainer, "loss_types", ["sigmoid", "sft"])
+    monkeypatch.setattr(trl_trainer, "loss_weights", [1.0, 0.7])
+    loss = LossSettings(objective=Objective.DPO, length_normalized=False, sft_weight=0.7, parameters={"beta": BETA})
+    ours = pair_loss(batch, loss, ObjectiveState())
+
+    def theirs(rows: list[int]) -> float:
+        inputs = trl_trainer.data_collator([trl_trainer.train_dataset[row] for row in rows])
+        with torch.no_grad():
+            return float(trl_trainer.compute_loss(trl_trainer.model, inputs))
+
+    for row in range(4):
+        assert float(ours[row]) == pytest.approx(theirs([row]), rel=2e-5)
+    without = pair_loss(batch, loss.model_copy(update={"sft_weight": 0.0}), ObjectiveState())
+    chosen = batch.policy
+    by_tokens = -0.7 * float(chosen.chosen_logps.sum() / chosen.chosen_num_tokens.sum())
+    assert theirs([0, 1, 2, 3]) == pytest.approx(float(without.mean()) + by_tokens, rel=2e-5)
+    assert float(ours.mean()) != pytest.approx(theirs([0, 1, 2, 3]), rel=1e-3)
+
+
+def padded(pairs: Any, rows: list[int]) -> dict[str, torch.Tensor]:
+    """Our tokens of some pairs as TRL's contrastive and odds-ratio trainers collate them."""
+    batch = {}
+    for side in ("chosen", "rejected"):
+        prompts = [pairs.sequence(int(pairs.prompt[row])).tolist() for row in rows]
+        responses = [pairs.sequence(int(getattr(pairs, side)[row])).tolist() for row in rows]
+        width = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
+        parts: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "attention_mask": []}
+        for p, r in zip(prompts, responses, strict=True):
+            rest = width - len(p) - len(r)
+            parts["input_ids"].append(p + r + [0] * rest)
+            parts["labels"].append([-100] * len(p) + r + [-100] * rest)
+            parts["attention_mask"].append([1] * (len(p) + len(r)) + [0] * rest)
+        batch |= {f"{side}_{name}": torch.tensor(values) for name, values in parts.items()}
+    return batch
+
+
+def bare(trainer: type, **settings: Any) -> Any:
+    """One of TRL's trainers without its data and training loop: only what its loss reads."""
+    from accelerate import Accelerator
+
+    made = object.__new__(trainer)
+    settings |= {
+        "is_encoder_decoder": False,
+        "pad_token_id": 0,
+        "padding_value": 0,
+        "aux_loss_enabled": False,
+        "beta": BETA,
+    }
+    for name, value in settings.items():
+        setattr(made, name, value)
+    made.accelerator = Accelerator(cpu=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def encoded(tokenizer: Any) -> Any:
+    return encode_pairs(pa.Table.from_pylist(export_rows(hh_pairs(4, longest=600)), schema=SCHEMA), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("trl_loss", "objective", "length_normalized"),
+    [
+        ("sigmoid", Objective.CPO_CONTRASTIVE, False),
+        ("hinge", Objective.HINGE, False),
+        ("ipo", Objective.IPO, True),
+    ],
+)
+def test_whole_loss_of_the_cpo_trainer(
+    models: tuple[Any, Any],
+    batch: PairBatch,
+    encoded: Any,
+    trl_loss: str,
+    objective: Objective,
+    length_normalized: bool,
+) -> None:
+    """With its likelihood term, one pair at a time, through its own forward pass; it has no reference, so r is 0."""
+    from trl.experimental.cpo import CPOTrainer
+
+    trainer = bare(CPOTrainer, loss_type=trl_loss, cpo_alpha=0.6, alpha=0.0, label_smoothing=0.0, simpo_gamma=0.0)
+    loss = LossSettings(
+        objective=objective, length_normalized=length_normalized, sft_weight=0.6, parameters={"beta": BETA}
+    )
+    zero = torch.zeros(4, dtype=torch.float64)
+    ones = torch.ones(4, dtype=torch.float64)
+    ours = pair_loss(PairBatch(batch.policy, zero, zero, ones, ones), loss, ObjectiveState())
+    for row in range(4):
+        with torch.no_grad():
+            theirs, _ = trainer.get_batch_loss_metrics(models[0], padded(encoded, [row]))
+        assert float(ours[row]) == pytest.approx(float(theirs), rel=2e-5)
+
+
+def test_whole_loss_of_the_orpo_trainer(models: tuple[Any, Any], batch: PairBatch, encoded: Any) -> None:
+    """TRL's likelihood term is over prompt and response, ours as in the paper over the response; the rest is equal."""
+    from trl.experimental.orpo import ORPOTrainer
+
+    trainer = bare(ORPOTrainer)
+    loss = LossSettings(objective=Objective.ORPO, length_normalized=False, parameters={"beta": BETA})
+    ours = pair_loss(batch, loss, ObjectiveState())
+    for row in range(4):
+        with torch.no_grad():
+            theirs, figures = trainer.get_batch_loss_metrics(models[0], padded(encoded, [row]))
+        of_response = float(-batch.policy.chosen_logps_mean[row])
+        assert float(ours[row]) == pytest.approx(float(theirs - figures["nll_loss"]) + of_response, rel=2e-5)
 
 
 def test_simpo_and_contrastive_of_the_cpo_trainer() -> None:
