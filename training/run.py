@@ -27,6 +27,7 @@ from training.export_pairs import encode_split
 from training.head import has_kernels
 from training.load import check_tokenizer, load_policy, load_tokenizer
 from training.lock import locked
+from training.loggers import wandb_run
 from training.model_card import model_card
 from training.plan import TrainingPlan
 from training.policy import compile_layers, set_attention
@@ -64,10 +65,11 @@ def run_training(
         check = _add_check(trainer, plan, warn)
         resume = checkpoints.newest(work, warn=warn)
         trainer.args.eval_on_start = resume is None
-        with progress("train", trainer.num_steps, "steps") as advance, writing_to(work):
-            trainer.add_callback(StepProgress(advance))
-            trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
-        result = _result(trainer, output, train_pairs, eval_pairs)
+        with wandb_run(plan.settings, work, name=plan.training_run_id):
+            with progress("train", trainer.num_steps, "steps") as advance, writing_to(work):
+                trainer.add_callback(StepProgress(advance))
+                trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+            result = _result(trainer, output, train_pairs, eval_pairs)
         _publish(trainer, plan, result, work, check_note=check)
     return result
 
@@ -150,7 +152,7 @@ def _encode(plan: TrainingPlan, tokenizer: Any, progress: Progress) -> tuple[Enc
         TrainingError: none are left to train on, or fewer than there are processes.
     """
     settings = plan.settings
-    num_rows = sum(int(entry["num_rows"]) for entry in plan.export.manifest["files"])
+    num_rows = sum(plan.export.table(split, ("pair_id",)).num_rows for split in ("train", "test"))
     with progress("encode", num_rows, "pairs") as advance:
         train, held = (
             encode_split(

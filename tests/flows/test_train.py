@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from flows.stages.train import train
+from flows.stages.train import _bar, _warn, train
 from flows.workspace import Workspace
 from schemas.errors import ConfigError, ExportError
 from tests.training.conftest import hh_export, hh_rows, tiny_en, tokenizer  # noqa: F401
@@ -116,6 +116,17 @@ def test_a_slice_without_a_name_is_not_the_whole(
     assert set(found) == {"all", "(all)", "(none)", "s"}
     assert found["all"] == pytest.approx(report.facts["metrics"]["after"]["policy_margin"])
     assert 2 * found["(none)"] + found["(all)"] + 3 * found["s"] == pytest.approx(6 * found["all"])
+
+
+def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Under torchrun: the bars, lines and reports of one."""
+    for rank, speaks in (("1", False), ("0", True)):
+        monkeypatch.setenv("RANK", rank)
+        with _bar("encode", 2, "pairs") as advance:
+            advance(2, "done")
+        _warn("a line")
+        captured = capfd.readouterr()
+        assert ("encode" in captured.err, "a line" in captured.err) == (speaks, speaks)
 
 
 def test_without_an_export_says_what_to_do(workspace: Workspace) -> None:

@@ -32,7 +32,7 @@ def test_qlora_trains_an_adapter_over_a_quantized_base(bits: str, hh_export: Pat
     options = {"lora": {"rank": 4, "quantize": bits}, "max_steps": 2, "learning_rate": 1e-3}
     result = train_quietly(hh_export, tmp_path / "out", check_tolerance=1.0, **options)
     assert result.check is not None
-    assert 1e-4 < result.check.mean_difference < 0.5
+    assert 1e-4 < result.check["mean_difference"] < 0.5
     weights = load_file(result.checkpoint / "adapter_model.safetensors")
     assert all("lora_" in name for name in weights)
     assert any(bool(torch.any(weight != 0)) for name, weight in weights.items() if "lora_B" in name)
