@@ -29,12 +29,14 @@ from training.load import check_tokenizer, load_policy, load_tokenizer
 from training.lock import locked
 from training.loggers import wandb_run
 from training.model_card import model_card
+from training.optimizer import MasterAdamW, needs_master_weights
 from training.plan import TrainingPlan
 from training.policy import compile_layers, set_attention
 from training.processes import check_processes, rank
 from training.quiet import quiet_libraries
 from training.reference_check import ReferenceCheck
 from training.result import TrainingResult
+from training.settings import TrainSettings
 from training.trainer import PairTrainer
 from training.writing import writing_to
 
@@ -131,11 +133,19 @@ def make_trainer(
         batching=choice.batching,
         tokenizer=tokenizer,
         alarm=AlignmentAlarm(settings.alarm, warn),
+        optimizer=_optimizer(model, settings),
     )
     trainer.remove_callback(PrinterCallback)
     if torch.cuda.is_available():
         _tell_what_is_missing(has_kernels(trainer.args.device), warn)
     return trainer
+
+
+def _optimizer(model: Any, settings: TrainSettings) -> tuple[type[MasterAdamW], dict[str, Any]] | None:
+    """Our AdamW where parameters in bfloat16 are trained; None for that of ``make_arguments``."""
+    if settings.optimizer == "adamw" and settings.master_weights and needs_master_weights(model):
+        return MasterAdamW, {"lr": settings.learning_rate}
+    return None
 
 
 def _tell_what_is_missing(has_triton: bool, warn: Callable[[str], None]) -> None:

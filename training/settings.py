@@ -80,6 +80,11 @@ class TrainSettings(BaseModel):
     weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay of AdamW")
     max_grad_norm: float = Field(default=1.0, ge=0, description="Clip the gradient's norm here; 0 does not clip")
     optimizer: Literal["adamw", "adamw_8bit"] = Field(default="adamw", description="adamw_8bit needs bitsandbytes")
+    master_weights: bool = Field(
+        default=True,
+        description="adamw steps on float32 copies of bfloat16 parameters, for 8 bytes a parameter more; without,"
+        " changes below 1/512 of a weight are rounded away",
+    )
     seed: int = Field(default=0, ge=0, description="Fixes the order of the pairs and every dropout")
 
     dtype: Literal["auto", "float32", "bfloat16"] = Field(

@@ -55,6 +55,7 @@ class PairTrainer(ResumableTrainer):
         batching: Batching,
         tokenizer: Any = None,
         alarm: AlignmentAlarm | None = None,
+        optimizer: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         super().__init__(
@@ -64,6 +65,7 @@ class PairTrainer(ResumableTrainer):
             eval_dataset=Indices(len(eval_pairs)),
             processing_class=tokenizer,
             callbacks=callbacks,
+            optimizer_cls_and_kwargs=optimizer,
         )
         self.loss = loss
         self.objectives = (loss, *routed)
