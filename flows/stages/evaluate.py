@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,7 +169,7 @@ def _encode(
         split,
         policy.tokenizer,
         objectives=objectives,
-        template=None if is_scorers and reference else cast(Literal["chat", "plain"], policy.template),
+        template=None if is_scorers and reference else policy.template,
         max_length=min(limits),
         truncate="left" if policy.truncate == "left" else None,
         is_scorers=is_scorers,
