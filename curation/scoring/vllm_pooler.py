@@ -22,6 +22,7 @@ from curation.scoring import cpu_kernels, vllm_cpu_layers
 from curation.scoring.engine import Projection
 from curation.scoring.lm_head import token_logps
 from curation.scoring.packed_linear import head_product
+from curation.scoring.vllm_process import let_llvmlite_be_looked_at
 
 ARCHITECTURE_VARIABLE = "WINNOW_VLLM_ARCHITECTURE"
 """Environment variable that names the architecture to register, for vLLM's own worker processes."""
@@ -170,7 +171,12 @@ def scored_architecture(architecture: str) -> str:
 
 
 def register() -> None:
-    """vLLM plug point: register the architecture that the environment names, if it names one."""
+    """vLLM plug point: register the architecture that the environment names, if it names one.
+
+    vLLM calls it in every process of every engine and server of this environment, ours or not, and this module has
+    loaded numba.
+    """
+    let_llvmlite_be_looked_at()
     architecture = os.environ.get(ARCHITECTURE_VARIABLE)
     if architecture:
         base = ModelRegistry.models[architecture].load_model_cls()

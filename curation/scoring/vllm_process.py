@@ -84,7 +84,7 @@ def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) ->
     if torch.distributed.is_initialized():
         raise EngineError("a vLLM engine runs in this process already", mend="close it first")
     prepare_environment()
-    _let_llvmlite_be_looked_at()
+    let_llvmlite_be_looked_at()
     with quiet():
         from vllm import LLM
 
@@ -114,7 +114,7 @@ def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) ->
             ) from error
 
 
-def _let_llvmlite_be_looked_at() -> None:
+def let_llvmlite_be_looked_at() -> None:
     """Give llvmlite's library object an empty ``__dict__`` where numba has loaded it.
 
     On a CPU vLLM looks for its kernels through ``vars`` of everything in every loaded module, and this object answers
