@@ -1,7 +1,9 @@
 """Texts as sets of word shingles, made in native code: a shingle is the hash of a few words in a row.
 
 Words are runs of letters, digits and apostrophes in lower case; in scripts without spaces every character is a word.
-A text shorter than one shingle is a single shingle of the words it has; a text without words has none.
+Symbols are words too (operators, currencies, emoji; a minus that stands alone or before a number), for they can be all
+that two texts differ in; punctuation is none. A text shorter than one shingle is a single shingle of the words it has;
+a text without words has none.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ WIDTH = 2
 (15 shared shingles of 21 against 17 of 21)."""
 
 _WORDS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]|[\w'--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]]+"
+# a hyphen within a word or at the beginning of a line, an asterisk around one and a backtick only set it off
+_SYMBOLS = r"(?:^|[ \t\n(\[,:=])-\p{Nd}[\w']*|[ \t][-*][ \t]|[\p{S}/%--`]"
 _SEED = 20
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
 
@@ -40,9 +44,9 @@ class Ragged:
         return np.diff(self.offsets)
 
 
-def word_hashes(texts: pl.Series) -> Ragged:
-    """Every word of every text, in its order, as a hash; no text may be NULL."""
-    words = texts.str.to_lowercase().str.extract_all(_WORDS)
+def word_hashes(texts: pl.Series, *, with_symbols: bool = False) -> Ragged:
+    """Every word, and symbol where asked for, of every text, in its order, as a hash; no text may be NULL."""
+    words = texts.str.to_lowercase().str.extract_all(f"{_SYMBOLS}|{_WORDS}" if with_symbols else _WORDS)
     offsets = np.concatenate([[0], np.cumsum(words.list.len().to_numpy().astype(np.int64))])
     return Ragged(hash_words(words.explode(empty_as_null=False)), offsets)
 
@@ -54,7 +58,7 @@ def hash_words(words: pl.Series) -> NDArray[np.uint64]:
 
 def word_shingles(texts: pl.Series, width: int = WIDTH) -> Ragged:
     """Shingles of ``width`` words of each text, with repetitions, in their order."""
-    words = word_hashes(texts)
+    words = word_hashes(texts, with_symbols=True)
     ends = np.repeat(words.offsets[1:], words.counts)
     starts = np.repeat(words.offsets[:-1], words.counts)
     position = np.arange(len(words.hashes))

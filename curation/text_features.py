@@ -14,13 +14,19 @@ NEAR_IDENTICAL = 0.8
 _CHUNK_RESPONSES = 50_000
 
 _REFUSAL_HEAD_CHARS = 240
+_DENIED = (
+    r"(?:help|assist|provide|answer|comply|support (?:you|that|this|any)|fulfil|do (?:that|this|it)|discuss|share|"
+    r"give (?:you|out|any|that|this|an?|advice|instructions|information|medical|legal)|tell you|engage|participate|"
+    r"write|create|generate|advise|recommend|condone|encourage|offer)"
+)
 _REFUSAL = "|".join(
     [
         r"\b(?:i|we) (?:really |just |simply )?(?:can't|cannot|can not|won't|will not|am unable to|am not able to) "
-        r"(?:really |just |ever |be able to )?(?:help|assist|provide|answer|comply|support|fulfil|do (?:that|this|it)|"
-        r"discuss|share|give|engage|participate|write|create|generate|recommend|condone|encourage|offer)\b",
+        rf"(?:really |just |ever |be able to )?{_DENIED}\b",
         r"\b(?:i'm|i am) (?:really |just )?(?:not able|unable|not comfortable|not going|not willing|not allowed|"
-        r"not permitted|not supposed) (?:to|with|doing|giving|helping|answering|talking|discussing|providing)\b",
+        rf"not permitted|not supposed) to (?:really |just |be )?{_DENIED}\b",
+        r"\b(?:i'm|i am) (?:really |just )?not comfortable (?:with (?:that|this|your|helping|giving|answering)|doing|"
+        r"giving|helping|answering|talking|discussing|providing)\b",
         r"\b(?:i|we) (?:don't|do not) (?:feel comfortable|think (?:i|we) (?:can|should) (?:help|answer|do|give))\b",
         r"\bas an? (?:ai|artificial intelligence|(?:large )?language model)\b.{0,80}"
         r"\b(?:can't|cannot|don't|do not|unable|not able|won't)\b",
@@ -28,6 +34,8 @@ _REFUSAL = "|".join(
         r"\bi (?:must|have to) (?:decline|refuse)\b",
     ]
 )
+_IDIOMS = r"\b(?:can't|cannot|can not) (?:recommend [^.!?]*\benough\b|help (?:but|it|\w+ing)\b)"
+"""What sounds like a refusal and is none: 'I can't recommend it highly enough', 'I can't help but wonder'."""
 
 _CUT_OFF_MIN_CHARS = 80
 _SENTENCE_END = r"""[.!?…。！？؟।:;][\s"'”’»)\]*_`]*$"""
@@ -58,7 +66,7 @@ def _response_features(responses: pl.DataFrame, prompts: pl.DataFrame) -> pl.Dat
         "prompt_id",
         num_chars=text.str.len_chars().cast(pl.Int32),
         is_empty=stripped == "",
-        is_refusal=_is_refusal(text),
+        is_refusal=is_refusal(text),
         is_cut_off=_is_cut_off(stripped),
         language=languages(responses["text"]),
     )
@@ -88,10 +96,10 @@ def prompt_texts(prompts: pl.DataFrame) -> pl.DataFrame:
     return prompts.select(item_id="prompt_id", text=contents.list.join("\n"))
 
 
-def _is_refusal(text: pl.Expr) -> pl.Expr:
+def is_refusal(text: pl.Expr) -> pl.Expr:
     """Whether the beginning says that the question will not be answered."""
     head = text.str.slice(0, _REFUSAL_HEAD_CHARS).str.to_lowercase().str.replace_all("[’ʼ]", "'")
-    return head.str.replace_all(r"\s+", " ").str.contains(_REFUSAL)
+    return head.str.replace_all(r"\s+", " ").str.replace_all(_IDIOMS, " ").str.contains(_REFUSAL)
 
 
 def _is_cut_off(stripped: pl.Expr) -> pl.Expr:

@@ -57,6 +57,36 @@ def test_texts_without_words_have_no_near_duplicates() -> None:
     assert near_duplicate_groups(items({})).is_empty()
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x + y = 3", "x - y = 3"),
+        ("x * y = 3", "x + y = 3"),
+        ("1/2", "1 2"),
+        ("5", "-5"),
+        ("the answer is (5)", "the answer is (-5)"),
+        ("f(x) >= 2", "f(x) <= 2"),
+        ("f(x) > 2", "f(x) >= 2"),
+        ("It costs $5 today", "It costs €5 today"),
+        ("great 👍", "great 👎"),
+    ],
+)
+def test_symbols_count(one: str, other: str) -> None:
+    assert near_duplicate_groups(items({"a": one, "b": other})).is_empty()
+    assert near_duplicate_groups(items({"a": one, "b": one})).height == 2
+
+
+def test_texts_of_symbols_alone_have_near_duplicates() -> None:
+    found = near_duplicate_groups(items({"a": "👍🎉", "b": "👍 🎉", "c": "👎"}))
+    assert found["item_id"].to_list() == ["a", "b"]
+
+
+def test_hyphens_bullets_and_emphasis_do_not_count() -> None:
+    plain = "A well known list of\n red apples\n and `green` pears"
+    marked = "A **well-known** list of\n- red apples\n- and green pears"
+    assert near_duplicate_groups(items({"a": plain, "b": marked})).height == 2
+
+
 def test_many_copies_of_one_text_are_one_group() -> None:
     texts = {f"{i:05d}": "the same answer again and again" for i in range(5_000)}
     assert near_duplicate_groups(items(texts))["group_id"].unique().to_list() == ["00000"]

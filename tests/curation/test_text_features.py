@@ -33,6 +33,10 @@ def similarity(x: str, y: str) -> dict[str, object]:
         "I am unable to answer this.",
         "As an AI language model, I do not have personal opinions.",
         "That goes against my guidelines, so no.",
+        "I'm not going to help you to commit a crime.",
+        "I’m sorry, I’m not allowed to share that kind of information.",
+        "I won't give you any information about that.",
+        "I can't recommend that you do this.",
     ],
 )
 def test_a_refusal_is_seen(text: str) -> None:
@@ -41,9 +45,23 @@ def test_a_refusal_is_seen(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["I'm sorry to hear that. Here is what helps.", "You can't park there, but I can help.", "I’m sorry, what?", ""],
+    [
+        "I'm sorry to hear that. Here is what helps.",
+        "You can't park there, but I can help.",
+        "I’m sorry, what?",
+        "",
+        "I can't recommend it highly enough.",
+        "I cannot recommend this little place at the harbour enough!",
+        "I will not give up.",
+        "I won't give in to fear.",
+        "I'm not going to the store.",
+        "I'm not able to sleep, so I read.",
+        "I'm not allowed to eat gluten.",
+        "I can't help but wonder who did it.",
+        "I can't help laughing at that.",
+    ],
 )
-def test_an_apology_is_no_refusal(text: str) -> None:
+def test_an_apology_or_an_idiom_is_no_refusal(text: str) -> None:
     assert flags(text)["is_refusal"] is False
 
 
