@@ -9,6 +9,7 @@ import duckdb
 import polars as pl
 
 from curation.annotators.judgments import Judgments
+from curation.code_version import diagnosis_code
 from curation.diagnosis import STEPS, Diagnosis, diagnose_judgments
 from curation.settings import DiagnoseSettings
 from flows import lineage
@@ -56,8 +57,7 @@ def diagnose(workspace: Workspace, *, flow_run_id: str | None = None, beta: floa
         settings = settings.model_copy(update={"beta": beta})
     with workspace.lake() as lake:
         reader = TokenReader.of(lake, workspace)
-        # another Winnow may find other things in the same votes
-        inputs = settings.model_dump() | {"winnow": lineage.WINNOW_VERSION}
+        inputs = settings.model_dump() | {"code": diagnosis_code()}
         inputs |= {} if reader is None else {"token_reader": reader.key}
         input_hash = lineage.input_hash(lake, "diagnose", inputs, UPSTREAM)
         previous = lineage.finished_run(lake, "diagnose", input_hash)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from flows import lineage
+import curation
+from curation import code_version
 from flows.cli import app
 from flows.lineage import Run
 from flows.reading import reading
+from flows.stages import diagnose as stage
 from flows.stages.diagnose import diagnose
 from flows.workspace import Workspace
 from schemas.errors import WorkspaceError
@@ -127,9 +130,22 @@ def test_a_fit_that_did_not_settle_is_said(tmp_path: Path) -> None:
     assert not any("not settled" in line for line in diagnose(Workspace.open(workspace.root)).lines)
 
 
-def test_another_winnow_diagnoses_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lineage, "WINNOW_VERSION", "99.0")
+def test_other_code_diagnoses_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "diagnosis_code", lambda: "other")
     assert diagnose(workspace, beta=0.3).lines[0] != "nothing new to diagnose"
+
+
+def test_the_code_that_diagnoses_is_known_by_its_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "curation"
+    shutil.copytree(Path(curation.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_version, "files", lambda _: copy)
+    of = code_version.diagnosis_code.__wrapped__
+    same = of()
+    assert same == code_version.diagnosis_code()
+    (copy / "ingest" / "reading.py").write_text("")
+    assert of() == same
+    (copy / "annotators" / "kernels.py").write_text("")
+    assert of() != same
 
 
 def test_a_new_vote_changes_only_what_it_bears_on(tmp_path: Path) -> None:
