@@ -6,8 +6,9 @@ import gzip
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
-from curation.graphs import preference_graphs
+from curation.graphs import comparisons, preference_graphs
 from tests.real_data import shared
 
 
@@ -34,3 +35,16 @@ def test_strict_majority_edges_and_three_cycles(ukpconvarg1: pl.DataFrame) -> No
     assert found.components["num_three_cycles"].sum() == 5_415
     assert len(found.graphs) == 32
     assert len(found.response_estimates) == 1_052
+
+
+def test_batches_of_graphs_and_permutations_change_nothing(
+    ukpconvarg1: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = ukpconvarg1["prompt_id"].unique().sort()[:6]
+    some = ukpconvarg1.filter(pl.col("prompt_id").is_in(topics.implode()))
+    whole = preference_graphs(some)
+    monkeypatch.setattr(comparisons, "_CELLS", 1)
+    one_by_one = preference_graphs(some)
+    for name in ("pair_graph", "components", "response_estimates", "graphs"):
+        left, right = (getattr(each, name).sort(pl.selectors.string()) for each in (whole, one_by_one))
+        assert_frame_equal(left, right, abs_tol=1e-9)
