@@ -133,6 +133,11 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
 def _locate(model: str, revision: str | None) -> tuple[Path, str | None]:
     """Folder of a model, and the commit of a Hub id, which is downloaded where it is not cached."""
     folder = Path(model).expanduser()
+    if _is_gguf(folder):
+        raise ModelError(
+            f"{model} is GGUF, for which vLLM 0.32 has no loader",
+            mend="give the folder of the safetensors weights; [scoring] quantization quantises them on load",
+        )
     if folder.is_dir():
         return folder.resolve(), None
     looks_like_path = model.startswith((".", "/", "~")) or model.count("/") != 1
@@ -148,6 +153,12 @@ def _locate(model: str, revision: str | None) -> tuple[Path, str | None]:
             mend="give a folder, or log in with `hf auth login`",
         ) from error
     return found, found.name
+
+
+def _is_gguf(path: Path) -> bool:
+    if path.is_dir():
+        return any(path.glob("*.gguf")) and not any(path.glob("*.safetensors"))
+    return path.is_file() and path.suffix == ".gguf"
 
 
 def _max_length(config: dict[str, Any], asked: int | None, model: str) -> int:

@@ -109,9 +109,18 @@ def start(policy: ReferencePolicy, settings: ScoringSettings, **options: Any) ->
             return LLM(**arguments)
         except _START_ERRORS as error:
             shut_down(None)
-            raise EngineError(
-                f"vLLM cannot load {policy.model}: {first_line(error)}", mend="try --engine transformers"
-            ) from error
+            raise _cannot_load(policy, error) from error
+
+
+def _cannot_load(policy: ReferencePolicy, error: Exception) -> EngineError:
+    text = first_line(error)
+    if policy.quantization is None:
+        return EngineError(f"vLLM cannot load {policy.model}: {text}", mend="try --engine transformers")
+    device = "CUDA" if torch.cuda.is_available() else "a CPU"
+    return EngineError(
+        f"vLLM {vllm_version()} on {device} cannot load {policy.model} quantised with {policy.quantization}: {text}",
+        mend=f"score on a device for which vLLM has {policy.quantization}, or without quantisation",
+    )
 
 
 def let_llvmlite_be_looked_at() -> None:
