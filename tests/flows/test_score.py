@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -245,6 +247,23 @@ def test_without_a_model_the_whole_last_policy_is_meant(
         workspace, "select adapter, template, truncate from raw.reference_policies where max_length = 120"
     )
     assert (adapter, template, truncate) == (str(tmp_path / "adapter"), "plain", "left")
+
+
+def test_a_response_of_many_pairs_is_scored_once_and_the_path_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answers = ["Red.", "Blue.", "Green."]
+    lines = [
+        {"prompt": "Name a colour.", "response_a": one, "response_b": other, "vote": "a", "annotator_id": annotator}
+        for annotator in ("x", "y")
+        for one, other in itertools.combinations(answers, 2)
+    ]
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made = Workspace.create(tmp_path / "colours")
+    ingest(made, [str(tmp_path / "votes.jsonl")])
+    assert run(made, embeddings=True).facts["num_scored"] == 3
+    assert re.search(r"scoring with transformers [\d.]+, path shared, float32 on cpu", capfd.readouterr().err)
+    assert rows(made, "select distinct len(embedding) from raw.reference_scores") == [(256,)]
 
 
 def test_options_that_contradict_are_refused(workspace: Workspace) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import psutil
 import pytest
 
 from curation.scoring.settings import ScoringSettings
+from curation.scoring.transformers_engine import TransformersEngine
 from curation.scoring.vllm_engine import VllmEngine
 from schemas.tokens import EncodedGroup
 from tests.curation.scoring.real_groups import (
@@ -73,7 +75,12 @@ def test_nothing_listens_beyond_this_machine(engine: VllmEngine) -> None:
     assert listening <= {"127.0.0.1", "::1"}
 
 
-def test_embeddings_come_with_the_scores(engine: VllmEngine) -> None:
-    scores = engine.score(exactness_groups()[:1])[0]
-    has_embedding = [score.embedding is not None for score in scores]
-    assert has_embedding == [engine.info.path == "pooling" and engine.batch_tokens > 64] * 2
+def test_embeddings_are_those_of_transformers(engine: VllmEngine) -> None:
+    groups = exactness_groups()[:4]
+    found = [score.embedding for scores in engine.score(groups) for score in scores]
+    if engine.info.path != "pooling" or engine.batch_tokens == 64:
+        assert found == [None] * 8
+        return
+    other = TransformersEngine(tiny_policy(), ScoringSettings(dtype="float32", embeddings=True))
+    expected = [score.embedding for scores in other.score(groups) for score in scores]
+    assert np.abs(np.array(found, dtype=np.float32) - np.array(expected, dtype=np.float32)).max() < 1e-2
