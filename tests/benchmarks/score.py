@@ -89,7 +89,7 @@ def _measure(
     if growth:
         result["growth_seconds"] = {count: round(seconds, 2) for count, seconds in growth.items()}
     if vllm_process.vllm_version() is not None and not options.skip_vllm:
-        baseline, prefill = _vllm_times(policy, settings, pairs, batch_tokens, options)
+        baseline, prefill, prefill_ours = _vllm_times(policy, settings, pairs, batch_tokens, options)
         limit = prefill * unique / total
         result |= {
             "prompt_logprobs_seconds": round(baseline, 3),
@@ -97,6 +97,7 @@ def _measure(
             "limit_seconds": round(limit, 3),
             "ratio_prompt_logprobs": round(baseline / seconds, 3),
             "limit_ratio": round(seconds / limit, 3),
+            "limit_ratio_our_layers": round(seconds / (prefill_ours * unique / total), 3),
         }
     if options.trl_pairs:
         trl = _trl_seconds_per_token(policy, settings, pairs[: options.trl_pairs]) * total
@@ -128,8 +129,11 @@ def _vllm_times(
     pairs: list[EncodedGroup],
     batch_tokens: int,
     options: argparse.Namespace,
-) -> tuple[float, float]:
-    """Seconds of the baseline and of the plain prefill, in one engine with our batch and block."""
+) -> tuple[float, float, float]:
+    """Seconds of the baseline and of the plain prefill in vLLM as it is, and of the plain prefill with our layers.
+
+    All have our batch and block. Our layers (a CPU's norms and activations) are what our model has and vLLM's has not.
+    """
     from vllm import SamplingParams
 
     same = {} if options.engine != "vllm" else {"max_num_batched_tokens": batch_tokens}
@@ -142,7 +146,31 @@ def _vllm_times(
     prefill = _best(lambda: llm.generate(prompts, plain, use_tqdm=False), options.repeats)
     baseline = _best(lambda: llm.generate(prompts, as_now, use_tqdm=False), options.repeats)
     vllm_process.shut_down(llm)
-    return baseline, prefill
+    if torch.cuda.is_available():
+        return baseline, prefill, prefill
+    overrides = {"architectures": [_register_plain_with_our_layers(policy)]}
+    llm = vllm_process.start(policy, settings, skip_tokenizer_init=False, hf_overrides=overrides, **same)
+    prefill_ours = _best(lambda: llm.generate(prompts, plain, use_tqdm=False), options.repeats)
+    vllm_process.shut_down(llm)
+    return baseline, prefill, prefill_ours
+
+
+def _register_plain_with_our_layers(policy: ReferencePolicy) -> str:
+    """Name of a vLLM architecture that generates like the policy's and has our layers."""
+    from vllm import ModelRegistry
+
+    from curation.scoring.vllm_cpu_layers import replace_layers
+
+    (architecture,) = json.loads((policy.folder / "config.json").read_text())["architectures"]
+    base = ModelRegistry.models[architecture].load_model_cls()
+
+    def __init__(self: Any, *, vllm_config: Any, prefix: str = "") -> None:  # noqa: N807
+        base.__init__(self, vllm_config=vllm_config, prefix=prefix)
+        replace_layers(self)
+
+    name = f"OurLayers{architecture}"
+    ModelRegistry.register_model(name, type(name, (base,), {"__init__": __init__}))
+    return name
 
 
 def _trl_seconds_per_token(policy: ReferencePolicy, settings: ScoringSettings, pairs: list[EncodedGroup]) -> float:
