@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.running import train_quietly
+from tests.training.test_fsdp import torchrun
 from training.optimizer import MasterAdamW
 
 
@@ -72,3 +73,45 @@ def test_a_run_in_bfloat16_follows_one_in_float32(hh_export: Path, tiny_en: Path
         for name, found in weights.items()
     }
     assert moved["copies"] > 2 * moved["none"]
+
+
+SHARDED = """
+import torch, torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from training.optimizer import MasterAdamW
+
+dist.init_process_group("gloo")
+mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
+found = []
+for sharded in (False, True):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 4)).bfloat16()
+    if sharded:
+        for layer in model:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+    optimizer = MasterAdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+    for step in range(5):
+        torch.manual_seed(step)
+        model(torch.randn(6, 8).bfloat16()).float().square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    again = MasterAdamW(model.parameters(), lr=1e-2)
+    again.load_state_dict(optimizer.state_dict())
+    masters = [again.state[parameter]["master"] for parameter in model.parameters()]
+    found.append([master.full_tensor() if sharded else master for master in masters])
+off = max(float((whole - split).abs().max()) for whole, split in zip(*found))
+if dist.get_rank() == 0:
+    print(off)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_sharded_parameters_take_the_same_steps(tmp_path: Path) -> None:
+    """Under FSDP2 over two gloo processes, copies and moments are sharded with the parameters."""
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED)
+    done = torchrun(script)
+    assert done.returncode == 0, done.stderr[-6000:]
+    assert float(done.stdout.strip().splitlines()[-1]) == 0
