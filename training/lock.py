@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.errors import TrainingError
+from training.writing import writing_to
 
 FILE = "lock"
 
@@ -22,11 +23,12 @@ def locked(folder: Path, *, name: str) -> Iterator[None]:
         name: of the run, for the message.
 
     Raises:
-        TrainingError: another process holds it.
+        TrainingError: another process holds it, or it cannot be made.
     """
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        with writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -27,7 +27,8 @@ def writing_to(folder: Path) -> Iterator[None]:
         # on a full disk torch's writer of checkpoints, in inline_container.cc, says no more than that it failed
         if isinstance(error, RuntimeError) and not any(name in str(error) for name in _TORCH_WRITER):
             raise
-        free = shutil.disk_usage(folder if folder.exists() else folder.parent).free / 2**30
+        there = next(path for path in (folder, *folder.parents) if path.is_dir())
+        free = shutil.disk_usage(there).free / 2**30
         raise TrainingError(
             f"files cannot be written to {folder} ({free:.1f} GiB are free): {str(error).strip().splitlines()[0]}",
             mend="make room, then run the same command again: it goes on from the last whole checkpoint",

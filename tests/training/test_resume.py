@@ -158,6 +158,9 @@ def test_one_process_at_a_time(hh_export: Path, tmp_path: Path) -> None:
     ):
         train_quietly(hh_export, tmp_path / "out", max_steps=1)
     train_quietly(hh_export, tmp_path / "out", max_steps=1)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="files cannot be written to"), locked(tmp_path / "file" / "x", name="x"):
+        pass
     with locked(tmp_path / "gone", name="gone"):
         shutil.rmtree(tmp_path / "gone")
         with locked(tmp_path / "gone", name="gone"):
