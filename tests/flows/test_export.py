@@ -54,6 +54,7 @@ def test_the_manifest_says_where_the_set_comes_from(workspace: Workspace, tmp_pa
     assert manifest["curation_run_id"] == report.facts["curation_run_id"]
     assert manifest["rules"]["name"] == "dpo-safe"
     assert manifest["reference"]["reference_id"] == REFERENCE_ID
+    assert manifest["reference"]["adapter"] is None  # the trainer refuses to start from one
     assert manifest["licence"] == "MIT"
     assert manifest["sources"] == [{"source": "made", "licence": "CC0", "num_pairs": report.num_changed}]
     assert len([file for file in manifest["files"] if file["split"] == "train"]) > 2
