@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import cg
 from scipy.special import expit
 
 from curation.graphs.comparisons import Comparisons, Floats, Ints, batches, things_of
 from curation.graphs.hodge_rank import connected
+from curation.graphs.large import LARGE, component_of, inverse_beside_means, laplacian, matrix_cells
 
 PRIOR_SD = 2.0
 """Standard deviation of a score before any vote, nats."""
@@ -21,6 +24,7 @@ _Z = 1.959963984540054
 _MAX_STEP = 2.0
 _MAX_ITERATIONS = 200
 _TOLERANCE = 1e-9
+_CG_TOLERANCE, _CG_FLOOR = 1e-12, 1e-12
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,12 @@ def bradley_terry(comparisons: Comparisons, *, prior_sd: float = PRIOR_SD) -> Br
             of a graph beat each other at least once.
     """
     scores, half = np.zeros(comparisons.num_nodes), np.zeros(comparisons.num_nodes)
-    for size, graphs in batches(np.diff(comparisons.node_offsets)):
+    for size, graphs in batches(np.diff(comparisons.node_offsets), cells=matrix_cells):
         nodes, _ = things_of(comparisons.node_offsets, graphs)
-        best, sd = _fit(comparisons, size, graphs, prior_sd**-2)
+        if size >= LARGE and np.isfinite(prior_sd):
+            best, sd = _fit_large(comparisons, size, int(graphs[0]), prior_sd**-2)
+        else:
+            best, sd = _fit(comparisons, size, graphs, prior_sd**-2)
         scores[nodes], half[nodes] = best.ravel(), _Z * sd.ravel()
     return BradleyTerry(scores, scores - half, scores + half)
 
@@ -76,6 +83,36 @@ def _fit(comparisons: Comparisons, size: int, graphs: Ints, precision: float) ->
     # the hessian acts on the mean of a component as the prior's precision alone, which the added 1 makes invertible
     variance = np.linalg.inv(hessian + centre) - centre / (1 + precision)
     return scores, np.sqrt(np.maximum(np.einsum("mii->mi", variance), 0))
+
+
+def _fit_large(comparisons: Comparisons, size: int, graph: int, precision: float) -> tuple[Floats, Floats]:
+    """The same of one graph, whose prior keeps the Hessian invertible, by conjugate gradients on sparse matrices."""
+    pairs = slice(comparisons.pair_offsets[graph], comparisons.pair_offsets[graph + 1])
+    start = comparisons.node_offsets[graph]
+    first, second = comparisons.first[pairs] - start, comparisons.second[pairs] - start
+    ties = comparisons.ties[pairs] / 2
+    wins = comparisons.votes_first[pairs] + ties
+    votes = wins + comparisons.votes_second[pairs] + ties
+    prior = sparse.diags_array(np.full(size, precision))
+    scores = np.zeros(size)
+    for _ in range(_MAX_ITERATIONS):
+        chance = expit(scores[first] - scores[second])
+        residual = wins - votes * chance
+        gradient = np.bincount(first, residual, size) - np.bincount(second, residual, size) - precision * scores
+        hessian = laplacian(first, second, votes * chance * (1 - chance), size) + prior
+        scale = sparse.diags_array(1 / hessian.diagonal())
+        step, failed = cg(hessian, gradient, rtol=_CG_TOLERANCE, atol=_CG_FLOOR, maxiter=50 * size, M=scale)
+        longest = np.abs(step).max()
+        scores += step * min(1, _MAX_STEP / max(longest, _MAX_STEP))
+        if longest <= _TOLERANCE and not failed:
+            break
+    else:
+        raise ArithmeticError(f"Bradley-Terry did not converge in {_MAX_ITERATIONS} iterations on {size} responses")
+    chance = expit(scores[first] - scores[second])
+    hessian = laplacian(first, second, votes * chance * (1 - chance), size) + prior
+    component = component_of(first, second, size)
+    variance = inverse_beside_means(sparse.csr_array(hessian), component, 1 / (1 + precision)).diagonal()
+    return scores, np.sqrt(np.maximum(variance, 0))
 
 
 def _derivatives(scores: Floats, wins: Floats, votes: Floats, precision: float) -> tuple[Floats, Floats]:

@@ -23,7 +23,8 @@ VOTE_COLUMNS = (
     "ties",
 )
 
-_CELLS = 4_000_000  # numbers that one batch of matrices may hold
+CELLS = 4_000_000
+"""Numbers that one batch of matrices may hold."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def batches(sizes: Ints, cells: Callable[[int], int] = lambda size: size * size)
         if not len(blocks):
             continue
         size = int(sizes[blocks[0]])
-        step = max(1, _CELLS // max(cells(size), 1))
+        step = max(1, CELLS // max(cells(size), 1))
         for start in range(0, len(blocks), step):
             yield size, blocks[start : start + step]
 

@@ -8,13 +8,16 @@ into a part that the scores explain (the gradient) and the rest, whose share is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-from curation.graphs.comparisons import Comparisons, Floats, Ints, batches, things_of
+from curation.graphs.comparisons import CELLS, Comparisons, Floats, Ints, batches, things_of
+from curation.graphs.large import LARGE, component_of, inverse_beside_means, laplacian, matrix_cells
 
 MAX_ENUMERATED = 10
 """Pairs of a graph up to which all signs are tried, so that the p-value is exact."""
@@ -56,9 +59,12 @@ def hodge_rank(comparisons: Comparisons, tested: NDArray[np.bool_], *, seed: int
     result = HodgeRank(np.zeros(comparisons.num_nodes), *(np.full(num_graphs, np.nan) for _ in range(3)))
     sizes = np.diff(comparisons.node_offsets)
     num_pairs = np.diff(comparisons.pair_offsets)
-    for size, graphs in batches(sizes):
-        _rank(comparisons, size, graphs, result)
-    wanted = np.flatnonzero(tested & ~np.isnan(result.curl_ratio))
+    for size, graphs in batches(sizes, cells=matrix_cells):
+        if size < LARGE:
+            _rank(comparisons, size, graphs, result)
+        else:
+            _rank_large(comparisons, size, int(graphs[0]), result, seed if tested[graphs[0]] else None)
+    wanted = np.flatnonzero(tested & ~np.isnan(result.curl_ratio) & (sizes < LARGE))
     for count in np.unique(num_pairs[wanted]):
         signs = _signs(int(count), seed)
         same = wanted[num_pairs[wanted] == count]
@@ -144,6 +150,39 @@ def _rank(comparisons: Comparisons, size: int, graphs: Ints, result: HodgeRank) 
     result.curl_ratio_null[graphs] = np.where(is_defined, np.clip(1 - explained / safe, 0, 1), np.nan)
 
 
+def _rank_large(comparisons: Comparisons, size: int, graph: int, result: HodgeRank, seed: int | None) -> None:
+    """All of one graph of many nodes, with one dense matrix; the p-value where a seed is given."""
+    pairs = slice(comparisons.pair_offsets[graph], comparisons.pair_offsets[graph + 1])
+    nodes = slice(comparisons.node_offsets[graph], comparisons.node_offsets[graph + 1])
+    first, second = comparisons.first[pairs] - nodes.start, comparisons.second[pairs] - nodes.start
+    weight = comparisons.votes_first[pairs] + comparisons.votes_second[pairs] + comparisons.ties[pairs]
+    flow = (comparisons.votes_first[pairs] - comparisons.votes_second[pairs]) / weight
+    component = component_of(first, second, size)
+    inverse = inverse_beside_means(laplacian(first, second, weight, size), component, 1.0)
+    moved, column = weight * flow, np.arange(len(flow))
+    entries = np.concatenate((moved, -moved)), (np.concatenate((first, second)), np.tile(column, 2))
+    outward = sparse.csr_array(entries, shape=(size, len(flow)))
+    divergence = outward.sum(axis=1)
+    result.scores[nodes] = scores = inverse @ divergence
+    energy = float(weight @ flow**2)
+    num_loops = len(flow) - (size - int(component.max()) - 1)
+    if num_loops == 0 or energy == 0:
+        return
+    diagonal = inverse.diagonal()
+    resistance = diagonal[first] + diagonal[second] - 2 * inverse[first, second]
+    result.curl_ratio[graph] = observed = np.clip(1 - scores @ divergence / energy, 0, 1)
+    result.curl_ratio_null[graph] = np.clip(1 - (weight * flow**2 * weight) @ resistance / energy, 0, 1)
+    if seed is None:
+        return
+    num_low = num_turned = 0
+    for signs in _sign_blocks(len(flow), seed, max(1, CELLS // len(flow))):
+        turned = outward @ signs.T
+        curl = 1 - (turned * (inverse @ turned)).sum(axis=0) / energy
+        num_low += int((curl <= observed + _EPSILON).sum())
+        num_turned += len(signs)
+    result.p_value[graph] = num_low / num_turned
+
+
 def _signs(num_pairs: int, seed: int) -> Floats:
     """Turnings of the preferences to try, one a row; the first is the identity. Shape (R, num_pairs).
 
@@ -151,10 +190,18 @@ def _signs(num_pairs: int, seed: int) -> Floats:
     """
     if num_pairs <= MAX_ENUMERATED:
         patterns = np.arange(1 << (num_pairs - 1))[:, None] >> np.arange(num_pairs) & 1
-    else:
-        patterns = np.random.default_rng([seed, num_pairs]).integers(0, 2, (NUM_PERMUTATIONS + 1, num_pairs))
-        patterns[0] = 0
-    return 1.0 - 2.0 * patterns.astype(np.float64)
+        return 1.0 - 2.0 * patterns.astype(np.float64)
+    return next(_sign_blocks(num_pairs, seed, NUM_PERMUTATIONS + 1))
+
+
+def _sign_blocks(num_pairs: int, seed: int, num_rows: int) -> Iterator[Floats]:
+    """Random turnings, ``num_rows`` at a time; the same ones however many that are."""
+    rng = np.random.default_rng([seed, num_pairs])
+    for start in range(0, NUM_PERMUTATIONS + 1, num_rows):
+        patterns = rng.integers(0, 2, (min(num_rows, NUM_PERMUTATIONS + 1 - start), num_pairs))
+        if start == 0:
+            patterns[0] = 0
+        yield 1.0 - 2.0 * patterns.astype(np.float64)
 
 
 def _p_value(comparisons: Comparisons, size: int, graphs: Ints, signs: Floats, observed: Floats) -> Floats:
