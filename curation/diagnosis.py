@@ -27,7 +27,7 @@ from curation.text_features import pair_features, prompt_texts, response_feature
 
 Advance = Callable[[int, str], None]
 
-STEPS = 5
+STEPS = 6
 """Steps of progress that a criterion takes."""
 
 _CHUNK_PAIRS = 500_000
@@ -145,17 +145,18 @@ def diagnose_criterion(
     advance(1, f"{criterion}: read")
     pairs, annotators, facts = _estimates(criterion, coded, votes, features, settings)
     advance(1, f"{criterion}: annotators")
+    contradictions, prompt = [between_votes(coded, pairs)], coded.prompt
+    advance(1, f"{criterion}: votes against votes")
     between_annotators = annotator_pairs(shared_votes(votes).with_columns(criterion=pl.lit(criterion)))
     labels = slice_labels(criterion, coded, _prompt_groups(coded.prompt_ids, near))
     nominal, ordinal = nominal_patterns(votes, labels), ordinal_patterns(coded, votes, labels)
     advance(1, f"{criterion}: agreement")
-    contradictions, prompt = [between_votes(coded, pairs)], coded.prompt
     # no vote is looked at from here on
     del coded, votes, labels
     graphs = graphs_of(pairs, prompt, seed=settings.seed)
     advance(1, f"{criterion}: graphs")
     contradictions.append(between_pairs(pairs, near, graphs["pair_graph"], graphs["preference_components"]))
-    advance(1, f"{criterion}: contradictions")
+    advance(1, f"{criterion}: pairs against pairs")
     tables = {
         "pair_estimates": pairs,
         "annotator_estimates": annotators,

@@ -36,11 +36,13 @@ def pair_estimates(model: AnnotatorModel) -> pl.DataFrame:
     low_is_chosen = (p_low > 0.5) | is_tied
     num_low, num_high, num_ties = votes.tally.T
     q_value = _vote_q_values(one_vote_each(votes).tally)
-    ids = pl.DataFrame({"pair_id": votes.pair_ids, "low": votes.low_ids, "high": votes.high_ids})
-    frame = ids.with_columns(is_low=pl.Series(low_is_chosen)).select(
-        "pair_id",
-        chosen_id=pl.when("is_low").then("low").otherwise("high"),
-        rejected_id=pl.when("is_low").then("high").otherwise("low"),
+    chosen, rejected = (np.where(side, votes.low, votes.high) for side in (low_is_chosen, ~low_is_chosen))
+    frame = pl.DataFrame(
+        {
+            "pair_id": votes.pair_ids,
+            "chosen_id": votes.response_ids.gather(chosen),
+            "rejected_id": votes.response_ids.gather(rejected),
+        }
     )
     return frame.with_columns(
         num_votes=pl.Series(votes.tally.sum(axis=1).astype(np.int32)),
