@@ -8,7 +8,7 @@ import numpy as np
 
 from curation.annotators import kernels
 from curation.annotators.classes import Moments
-from curation.annotators.confusion import Grid, vote_probabilities
+from curation.annotators.confusion import ORDER_SIGN, Grid, vote_probabilities
 from curation.annotators.em import Array, Ballots
 from curation.annotators.ranking import DenseGraph, tilted
 from curation.annotators.votes import NUM_CELLS
@@ -61,12 +61,15 @@ class Classifier:
             )
             return counts, classes, mean, square, evidence
 
-        counts, classes = np.zeros(self.table.shape), np.zeros(size)
-        mean, square, log_likelihood = np.zeros(half), np.zeros((half, half)), 0.0
+        totals: list[Array] = []
+        log_likelihood = 0.0
         for *parts, evidence in self.ballots.map(work):
-            for total, part in zip((counts, classes, mean, square), parts, strict=True):
+            # the first chunk's arrays take the sums of the others, for a table may be large
+            for total, part in zip(totals, parts, strict=True) if totals else ():
                 total += part
+            totals = totals or parts
             log_likelihood += evidence
+        counts, classes, mean, square = totals
         return Expectation(counts, classes, Moments.of_folded(mean, square), in_graph, log_likelihood)
 
     def summarise(self, weights: Array) -> Array:
@@ -75,18 +78,13 @@ class Classifier:
         list(self.ballots.map(lambda first, last: kernels.summarise(first, last, *self._pairs, weights, result)))
         return result
 
-    def squared_scores(self, scores: Array) -> Array:
-        """Sums over votes of products of the score's mean over classes, shape (A, 3, 3), the upper half of each.
-
-        Args:
-            scores: of each cell and class by (theta, beta, tau), shape (A, 3 orders, 3 votes, 3, K).
-        """
-        shape = (len(scores), 3, 3)
-        by_cell = scores.reshape(len(self.table), 3, -1)
+    def squared_scores(self) -> Array:
+        """Sums over votes of products of the score's mean over classes, shape (A, 3, 3), the upper half of each."""
+        shape = (len(self.table) // NUM_CELLS, 3, 3)
 
         def work(first: int, last: int) -> Array:
             part = np.zeros(shape)
-            kernels.square_scores(first, last, *self._pairs, by_cell, NUM_CELLS, part)
+            kernels.square_scores(first, last, *self._pairs, self.grid.strength, ORDER_SIGN, part)
             return part
 
         return sum(self.ballots.map(work), np.zeros(shape))

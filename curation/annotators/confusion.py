@@ -123,16 +123,18 @@ def gradient_and_information(parameters: Array, counts: Array, grid: Grid) -> tu
     return gradient, symmetric(upper)
 
 
-def scores_and_squares(parameters: Array, counts: Array, grid: Grid) -> tuple[Array, Array]:
-    """Derivatives of log P(vote | class) by (theta, beta, tau), and the expected sums of their products.
+def squared_scores(table: Array, counts: Array, grid: Grid) -> Array:
+    """Expected sums of products of the derivatives of log P(vote | class) by (theta, beta, tau), shape (A, 3, 3).
 
-    Returns:
-        Shapes (A, 3 orders, 3 votes, 3, K) and (A, 3, 3).
+    Args:
+        table: P(vote | class) of each cell, shape (9 A, K).
+        counts: expected votes of each cell and class, shape (9 A, K).
+        grid: latent classes.
     """
-    table = vote_probabilities(parameters, grid)
-    scores, upper = np.empty((*table.shape[:3], 3, grid.size)), np.zeros((len(parameters), 3, 3))
-    confusion_kernels.fill_scores(table, grid.strength, ORDER_SIGN, counts.reshape(table.shape), scores, upper)
-    return scores, symmetric(upper)
+    shape = (-1, NUM_VOTES, NUM_VOTES, grid.size)
+    upper = np.zeros((len(table) // (NUM_VOTES * NUM_VOTES), 3, 3))
+    confusion_kernels.add_squares(table.reshape(shape), grid.strength, ORDER_SIGN, counts.reshape(shape), upper)
+    return symmetric(upper)
 
 
 def symmetric(upper: Array) -> Array:

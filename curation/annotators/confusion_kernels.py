@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import math
 
-from curation.annotators.kernels import compiled
-
-_SIGN = (1.0, -1.0, 0.0)
-"""Of a vote for the lower response, for the higher one, for neither."""
+from curation.annotators.kernels import SIGN, compiled
 
 
 @compiled
@@ -57,21 +54,19 @@ def add_information(counts, table, strength, order_sign, gradient, information):
 
 
 @compiled
-def fill_scores(table, strength, order_sign, counts, scores, squares):  # type: ignore[no-untyped-def]
-    """Derivatives of log P(vote | class) by (theta, beta, tau), and what their squares add up to.
+def add_squares(table, strength, order_sign, counts, squares):  # type: ignore[no-untyped-def]
+    """Add up what the squares of the derivatives of log P(vote | class) by (theta, beta, tau) come to.
 
-    Writes ``scores`` (A, 3 orders, 3 votes, 3, K); adds the products of two, times ``counts`` (A, 3, 3, K), to the
-    upper halves of ``squares`` (A, 3, 3).
+    Adds the products of two, times ``counts`` (A, 3, 3, K), to the upper halves of ``squares`` (A, 3, 3).
     """
     for a in range(table.shape[0]):
         for o in range(order_sign.shape[0]):
             for v in range(3):
-                sign = _SIGN[v]
+                sign = SIGN[v]
                 for k in range(strength.shape[0]):
                     lean = 0.5 * (sign - (table[a, o, 0, k] - table[a, o, 1, k]))
                     theta, beta = lean * strength[k], lean * order_sign[o]
                     tau = (1.0 if v == 2 else 0.0) - table[a, o, 2, k]
-                    scores[a, o, v, 0, k], scores[a, o, v, 1, k], scores[a, o, v, 2, k] = theta, beta, tau
                     n = counts[a, o, v, k]
                     squares[a, 0, 0] += n * theta * theta
                     squares[a, 0, 1] += n * theta * beta

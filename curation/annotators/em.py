@@ -23,6 +23,9 @@ ALL_ONE = np.empty(0, dtype=np.float32)
 _CHUNK_VOTES = 250_000
 _MOST_CHUNKS = 8
 
+_CELLS_AT_ONCE = 4_000_000
+"""Rows of all chunks' tables together, from which there are fewer chunks: of many annotators a table is large."""
+
 
 @dataclass(frozen=True)
 class Ballots:
@@ -62,7 +65,8 @@ class Ballots:
 
     def map(self, work: Callable[[int, int], T]) -> Iterator[T]:
         """Results of ``work(first pair, last pair)`` for every chunk, in their order; as many at once as cores."""
-        num_chunks = min(max(len(self.cell) // _CHUNK_VOTES, 1), _MOST_CHUNKS)
+        most = min(_MOST_CHUNKS, max(_CELLS_AT_ONCE // max(self.num_cells, 1), 2))
+        num_chunks = min(max(len(self.cell) // _CHUNK_VOTES, 1), most)
         votes = np.linspace(0, len(self.cell), num_chunks + 1)[1:-1]
         ends = [0, *np.searchsorted(self.starts, votes).tolist(), self.num_pairs]
         num_threads = cpu_count() or 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from curation.annotators.classify import Classifier
-from curation.annotators.confusion import Grid, gradient_and_information, scores_and_squares, symmetric
+from curation.annotators.confusion import Grid, gradient_and_information, squared_scores, symmetric
 from curation.annotators.em import Array
 
 
@@ -24,5 +24,5 @@ def observed_information(parameters: Array, classifier: Classifier, counts: Arra
         Each of shape (A, 3, 3).
     """
     _, complete = gradient_and_information(parameters, counts, grid)
-    scores, squares = scores_and_squares(parameters, counts, grid)
-    return complete - squares + symmetric(classifier.squared_scores(scores)), complete
+    squares = squared_scores(classifier.table, counts, grid)
+    return complete - squares + symmetric(classifier.squared_scores()), complete

@@ -19,6 +19,9 @@ import numpy as np
 
 compiled: Any = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
 
+SIGN = (1.0, -1.0, 0.0)
+"""Of a vote for the lower response, for the higher one, for neither."""
+
 _SMALL = 1e-100
 _LARGE = 1e100
 
@@ -137,12 +140,12 @@ def summarise(  # type: ignore[no-untyped-def]
 
 @compiled
 def square_scores(  # type: ignore[no-untyped-def]
-    first, last, starts, cell, weight, probability, prior, own_pair, own_prior, scores, cells_each, result
+    first, last, starts, cell, weight, probability, prior, own_pair, own_prior, strength, order_sign, result
 ):
     """Add the products of the votes' mean scores to the upper halves of ``result`` (A, 3, 3).
 
-    A vote's products count by its weight. ``scores`` of shape (C, 3, K) holds the score of each cell, class and
-    parameter; a vote's mean score is over its pair's posterior; an annotator has ``cells_each`` cells.
+    A vote's products count by its weight; its mean score, by (theta, beta, tau), is over its pair's posterior. The rows
+    of ``probability`` are annotators x 3 orders, of sign ``order_sign`` (3,), x 3 votes; ``strength`` is of shape (K,).
     """
     size = prior.shape[0]
     joint = np.empty(size)
@@ -158,12 +161,18 @@ def square_scores(  # type: ignore[no-untyped-def]
         for vote in range(starts[pair], starts[pair + 1]):
             row = cell[vote]
             part = weight[vote] if weight.shape[0] > 0 else 1.0
+            said = row % 3
+            low = row - said
+            sign = SIGN[said]
             theta, beta, tau = 0.0, 0.0, 0.0
             for k in range(size):
-                theta += joint[k] * scores[row, 0, k]
-                beta += joint[k] * scores[row, 1, k]
-                tau += joint[k] * scores[row, 2, k]
-            owner = row // cells_each
+                lean = 0.5 * (sign - (probability[low, k] - probability[low + 1, k]))
+                theta += joint[k] * lean * strength[k]
+                beta += joint[k] * lean
+                tau -= joint[k] * probability[low + 2, k]
+            beta *= order_sign[row // 3 % 3]
+            tau += 1.0 if said == 2 else 0.0
+            owner = row // 9
             result[owner, 0, 0] += part * theta * theta
             result[owner, 0, 1] += part * theta * beta
             result[owner, 0, 2] += part * theta * tau

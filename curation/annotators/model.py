@@ -116,6 +116,7 @@ def fit(votes: Votes, settings: AnnotatorSettings | None = None) -> AnnotatorMod
         # moving the scale is a short cut, and swings where the votes hardly determine it: the second half does without
         is_scale_moved = round_number % 2 == 0 and 2 * round_number <= settings.max_rounds
         _maximise(model, believed, settings, is_scale_moved=is_scale_moved)
+        del believed  # of many annotators it is large
         believed = model.classifier().expect()
         model.history.append(believed.log_likelihood)
         # what begins near its end is there once a round gains less than half of the tolerance

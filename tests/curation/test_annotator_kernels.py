@@ -102,3 +102,28 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [first for first, _ in chunks[1:]] == [last for _, last in chunks[:-1]]
     assert cut.expect().counts == pytest.approx(whole.counts, abs=1e-9)
     assert cut.expect().log_likelihood == pytest.approx(whole.log_likelihood, rel=1e-12)
+
+
+def test_squared_scores_equal_those_of_numerical_derivatives() -> None:
+    votes = Votes.of(planted_votes(60, 4, 12).judgments)
+    model = _start(votes, AnnotatorSettings())
+    model.parameters = model.parameters + np.random.default_rng(2).normal(size=model.parameters.shape) * 0.3
+    posterior = model.classifier().summarise(np.eye(model.grid.size))[votes.pair]
+    scores = np.empty((votes.num_votes, 3))
+    for parameter in range(3):
+        ends = []
+        for step in (1e-6, -1e-6):
+            moved = model.parameters.copy()
+            moved[:, parameter] += step
+            ends.append(np.log(vote_probabilities(moved, model.grid)).reshape(-1, model.grid.size)[votes.cell])
+        scores[:, parameter] = (posterior * (ends[0] - ends[1]) / 2e-6).sum(axis=1)
+    expected = np.zeros((votes.num_annotators, 3, 3))
+    np.add.at(expected, votes.annotator, scores[:, :, None] * scores[:, None, :])
+    assert model.classifier().squared_scores() == pytest.approx(np.triu(expected), abs=1e-6)
+
+
+def test_many_annotators_are_counted_in_few_chunks() -> None:
+    pair, cell = np.repeat(np.arange(600_000), 4), np.zeros(2_400_000, dtype=np.int32)
+    for num_cells, expected in ((18_000, 8), (4_500_000, 2)):
+        ballots = em.Ballots.of(pair, cell, num_pairs=600_000, num_cells=num_cells)
+        assert len(list(ballots.map(lambda first, last: last))) == expected
