@@ -145,12 +145,12 @@ def diagnose_criterion(
     advance(1, f"{criterion}: read")
     pairs, annotators, facts = _estimates(criterion, coded, votes, features, settings)
     advance(1, f"{criterion}: annotators")
-    contradictions, prompt = [between_votes(coded, pairs)], coded.prompt
-    advance(1, f"{criterion}: votes against votes")
     between_annotators = annotator_pairs(shared_votes(votes).with_columns(criterion=pl.lit(criterion)))
     labels = slice_labels(criterion, coded, _prompt_groups(coded.prompt_ids, near))
     nominal, ordinal = nominal_patterns(votes, labels), ordinal_patterns(coded, votes, labels)
     advance(1, f"{criterion}: agreement")
+    contradictions, prompt = [between_votes(coded, pairs)], coded.prompt
+    advance(1, f"{criterion}: votes against votes")
     # no vote is looked at from here on
     del coded, votes, labels
     graphs = graphs_of(pairs, prompt, seed=settings.seed)
