@@ -38,6 +38,8 @@ _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 _CHUNK_VOTES = 1_000_000
+_MEMORY_LIMIT = "2GB"
+"""Of DuckDB, beyond which it spills: what it is asked at a time is far below."""
 
 _ORDERS = {FORWARD: "low_first", BACKWARD: "high_first"}
 
@@ -232,7 +234,8 @@ def between_pairs(
 
 def _found(query: str, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Result of a query over frames, with the contradictions' identifiers."""
-    con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    options = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    con = duckdb.connect(config={**options, "memory_limit": _MEMORY_LIMIT})
     try:
         for name, frame in frames.items():
             con.register(name, frame.to_arrow())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import krippendorff
 import numpy as np
 import polars as pl
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from curation import agreement
 from curation.agreement import alpha_by_slice, annotator_pairs, krippendorff_alpha, shared_votes, unit_patterns
 from curation.annotators.judgments import Labels
 from curation.annotators.votes import NUM_VOTES, Votes
@@ -132,6 +135,25 @@ def test_two_annotators_agree_on_each_criterion_by_itself() -> None:
     same, other = ([(pair, who, vote) for pair in "pq" for who, vote in (("u", "a"), ("v", v))] for v in "ab")
     found = agreements(same, other)
     assert found.select("criterion", "num_shared", "raw_agreement").rows() == [("0", 2, 1.0), ("1", 2, 0.0)]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1_000_000])
+def test_every_two_votes_on_a_pair_are_put_beside_one_another(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "_CHUNK_VOTES", at_once)
+    rng = np.random.default_rng(0)
+    rows = [("crowded", f"w{i:03d}", "ab"[i % 2]) for i in range(60)]
+    rows += [(f"p{p}", f"w{w:03d}", ("a", "b", "tie")[rng.integers(3)]) for p in range(30) for w in range(p % 5)]
+    said: dict[str, list[tuple[str, str]]] = {}
+    for pair, who, vote in rows:
+        said.setdefault(pair, []).append((who, vote))
+    expected: dict[tuple[str, str], list[int]] = {}
+    for votes in said.values():
+        for (one, first), (other, second) in itertools.combinations(sorted(votes), 2):
+            num = expected.setdefault((one, other), [0, 0])
+            num[0] += 1
+            num[1] += first == second
+    found = shared_votes(votes_of(rows)).select("annotator_1", "annotator_2", "num_shared", "num_same")
+    assert {(a, b): [shared, same] for a, b, shared, same in found.iter_rows()} == expected
 
 
 def test_annotators_without_a_shared_pair_give_no_row() -> None:
