@@ -14,38 +14,22 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curation.annotators.coded import (
-    BACKWARD as BACKWARD,
-)
-from curation.annotators.coded import (
-    FORWARD as FORWARD,
-)
-from curation.annotators.coded import (
-    HIGH as HIGH,
-)
-from curation.annotators.coded import (
-    LOW as LOW,
-)
-from curation.annotators.coded import (
-    NUM_CELLS as NUM_CELLS,
-)
-from curation.annotators.coded import (
-    NUM_VOTES as NUM_VOTES,
-)
-from curation.annotators.coded import (
-    TIE as TIE,
-)
-from curation.annotators.coded import (
-    UNKNOWN as UNKNOWN,
-)
-from curation.annotators.coded import (
-    UNNAMED as UNNAMED,
-)
-from curation.annotators.coded import (
+    BACKWARD,
+    FORWARD,
+    HIGH,
+    LOW,
+    NUM_CELLS,
+    NUM_VOTES,
+    TIE,
+    UNKNOWN,
+    UNNAMED,
     CodedJudgments,
 )
 from curation.annotators.em import ALL_ONE, Ballots
 from curation.annotators.judgments import Judgments
 from curation.annotators.repeats import repeat_weights
+
+__all__ = ["BACKWARD", "FORWARD", "HIGH", "LOW", "NUM_CELLS", "NUM_VOTES", "TIE", "UNKNOWN", "UNNAMED", "Votes"]
 
 
 @dataclass(frozen=True)
