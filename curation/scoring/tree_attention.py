@@ -22,7 +22,7 @@ from schemas.errors import EngineError
 NAME = "winnow_scoring_tree"
 """Value of a model's ``attn_implementation``."""
 
-_SCORES_AT_ONCE = 1 << 20  # of a block of queries; in bfloat16 they stay in a CPU's cache
+_SCORES_AT_ONCE = 1 << 21  # of a block of queries; in bfloat16 they stay in a CPU's cache
 _LEAST_BLOCK = 64  # queries
 
 
