@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation.annotators.kernels import compiled
 from curation.annotators.votes import LOW, TIE, Votes
+from curation.compiled import compiled
 
 Array = NDArray[np.float64]
 

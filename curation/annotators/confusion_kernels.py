@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from curation.annotators.kernels import SIGN, compiled
+from curation.annotators.kernels import SIGN
+from curation.compiled import compiled
 
 
 @compiled

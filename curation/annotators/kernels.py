@@ -12,12 +12,10 @@ Where pairs have priors of their own, ``own_pair`` (shape (E,), ascending) names
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import numba
 import numpy as np
 
-compiled: Any = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+from curation.compiled import compiled
 
 SIGN = (1.0, -1.0, 0.0)
 """Of a vote for the lower response, for the higher one, for neither."""

@@ -8,6 +8,7 @@ used: they and torch's wait for work by spinning, and take the cores from one an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -21,7 +22,8 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-_compiled: Any = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp"}, error_model="numpy")
+from curation.compiled import compiled
+
 _inlined: Any = numba.njit(inline="always")
 
 _INT32, _FLOAT32 = ir.IntType(32), ir.FloatType()
@@ -115,7 +117,7 @@ def _exp2(x):  # type: ignore[no-untyped-def]
     return np.float32(0.0) if x < _LEAST_POWER else value * _power_of_two(whole)
 
 
-@_compiled
+@compiled
 def _log_sum_exp(first, last, bits, out):  # type: ignore[no-untyped-def]
     for row in range(first, last):
         greatest = _order(bits[row, 0])
@@ -129,7 +131,7 @@ def _log_sum_exp(first, last, bits, out):  # type: ignore[no-untyped-def]
         out[row] = top + np.log(total)
 
 
-@_compiled
+@compiled
 def _tree_softmax(first, last, bits, scale, start, count, prompt_end, begin, num_heads):  # type: ignore[no-untyped-def]
     width = bits.shape[2]
     weights = np.empty(width, dtype=np.float32)
@@ -140,8 +142,10 @@ def _tree_softmax(first, last, bits, scale, start, count, prompt_end, begin, num
             place = start + row % count
             own = begin[tree, place]
             end = place + 1 if own >= 0 else 0  # nothing is seen from behind the row's end
-            greatest = _order(bits[head, row, 0])
-            for key in range(end):
+            greatest = _order(bits[head, row, 0])  # every query sees the first key
+            for key in range(1, min(prompt, end)):
+                greatest = max(greatest, _order(bits[head, row, key]))
+            for key in range(max(own, 0), end):
                 greatest = max(greatest, _order(bits[head, row, key]))
             factor = scale * _LOG2_E
             shift = _widen(_order(greatest)) * factor
@@ -158,7 +162,7 @@ def _tree_softmax(first, last, bits, scale, start, count, prompt_end, begin, num
                 bits[head, row, key] = np.uint16(0)
 
 
-@_compiled
+@compiled
 def _silu_product(first, last, both, out):  # type: ignore[no-untyped-def]
     size = out.shape[1]
     for row in range(first, last):
@@ -169,7 +173,7 @@ def _silu_product(first, last, both, out):  # type: ignore[no-untyped-def]
             out[row, column] = _narrow(x * sigmoid * _widen(both[row, size + column]))
 
 
-@_compiled
+@compiled
 def _rms_norm(first, last, bits, weight, epsilon, out):  # type: ignore[no-untyped-def]
     size = bits.shape[1]
     for row in range(first, last):
@@ -183,7 +187,7 @@ def _rms_norm(first, last, bits, weight, epsilon, out):  # type: ignore[no-untyp
             out[row, column] = _narrow(normal * _widen(weight[column]))
 
 
-@_compiled
+@compiled
 def _add_rms_norm(first, last, bits, residual, weight, epsilon):  # type: ignore[no-untyped-def]
     size = bits.shape[1]
     sums = np.empty(size, dtype=np.float32)
@@ -214,6 +218,9 @@ def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="winnow-kernel")
 
 
+os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads
+
+
 def in_parts(loop: Callable[..., None], num_rows: int, num_values: int, *arguments: Any) -> None:
     """Run a loop over all rows, in as many parts as pay, at most one for each of torch's threads."""
     parts = min(torch.get_num_threads(), num_rows, max(num_values // _PART, 1))
@@ -224,7 +231,9 @@ def in_parts(loop: Callable[..., None], num_rows: int, num_values: int, *argumen
         other.result()
 
 
-def _bits(values: Tensor) -> np.ndarray:
+def _bits(values: Tensor, *dtypes: torch.dtype) -> np.ndarray:
+    if values.dtype not in (dtypes or (torch.bfloat16,)):
+        raise TypeError(f"a loop over bfloat16 was given {values.dtype}")
     bits: np.ndarray = values.view(torch.uint16 if values.dtype == torch.bfloat16 else torch.uint32).numpy()
     return bits
 
@@ -239,7 +248,7 @@ def log_sum_exp(logits: Tensor) -> Tensor:
         Shape (N,), float32.
     """
     out = torch.empty(len(logits), dtype=torch.float32)
-    in_parts(_log_sum_exp, len(logits), logits.numel(), _bits(logits), out.numpy())
+    in_parts(_log_sum_exp, len(logits), logits.numel(), _bits(logits, torch.bfloat16, torch.float32), out.numpy())
     return out
 
 
@@ -252,7 +261,7 @@ def tree_softmax_(
 
     Args:
         scores: bfloat16 on a CPU, shape (B * num_key_heads, heads of a key head * count, keys).
-        scale: factor on the scores.
+        scale: factor on the scores, > 0.
         start, count: place of the first query in its row, and how many there are; the first key has place 0.
         prompt_end: where each row's prompt ends, int64 of shape (B,).
         begin: where each place's own segment begins, -1 behind a row's end; int64 of shape (B, L).
@@ -271,10 +280,10 @@ def silu_product(both: Tensor) -> Tensor:
     Returns:
         Shape (..., D).
     """
-    flat = both.reshape(-1, both.shape[-1])
+    flat = both.flatten(0, -2).contiguous()
     out = torch.empty(len(flat), flat.shape[1] // 2, dtype=both.dtype)
     in_parts(_silu_product, len(flat), flat.numel(), _bits(flat), _bits(out))
-    return out.view(*both.shape[:-1], -1)
+    return out.view(*both.shape[:-1], out.shape[1])
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -288,18 +297,23 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     Returns:
         Shape (..., D).
     """
-    flat = x.reshape(-1, x.shape[-1]).contiguous()
+    flat = x.flatten(0, -2).contiguous()
     out = torch.empty_like(flat)
     in_parts(_rms_norm, len(flat), flat.numel(), _bits(flat), _bits(weight), np.float32(epsilon), _bits(out))
     return out.view(x.shape)
 
 
-def add_rms_norm_(x: Tensor, residual: Tensor, weight: Tensor, epsilon: float) -> None:
-    """Add ``x`` to ``residual`` in place, and leave the RMS norm of the sum, taken before it is rounded, in ``x``.
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The RMS norm of ``x + residual``, taken before the sum is rounded, and the sum; what was given is overwritten.
 
     Args:
-        x, residual: bfloat16 on a CPU, shape (N, D), contiguous.
+        x, residual: bfloat16 on a CPU, shape (..., D).
         weight, epsilon: as in :func:`rms_norm`.
+
+    Returns:
+        Both of the same shape, in the memory of ``x`` and ``residual`` where that is contiguous.
     """
-    arguments = (_bits(x), _bits(residual), _bits(weight), np.float32(epsilon))
-    in_parts(_add_rms_norm, len(x), x.numel(), *arguments)
+    normal, total = x.contiguous(), residual.contiguous()
+    rows = [_bits(values.view(-1, values.shape[-1])) for values in (normal, total)]
+    in_parts(_add_rms_norm, len(rows[0]), x.numel(), *rows, _bits(weight), np.float32(epsilon))
+    return normal, total

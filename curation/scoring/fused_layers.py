@@ -1,7 +1,7 @@
 """Norms and gated activations of a loaded model as one loop over their values, on a CPU that computes in bfloat16.
 
-A layer is replaced only if its own answer to random input is what the loop gives, so a norm or an activation that is
-written otherwise (Gemma's, for one) is left as it is.
+A layer is replaced only if its own answers to random input, small and large, are what the loop gives, so a norm or an
+activation that is written otherwise (Gemma's norm, a clamped SwiGLU) is left as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from curation.scoring import cpu_kernels
 
 _TOLERANCE = 2**-6  # some roundings of bfloat16, relative
+_SCALES = (1e-2, 1.0, 30.0, 1e3)  # of the input
 
 
 class FusedRMSNorm(nn.Module):
@@ -21,11 +22,12 @@ class FusedRMSNorm(nn.Module):
 
     def __init__(self, weight: Tensor, epsilon: float) -> None:
         super().__init__()
-        self._weight, self._epsilon = weight.detach(), epsilon
+        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
+        self.variance_epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (..., D) to the same."""
-        return cpu_kernels.rms_norm(x, self._weight, self._epsilon)
+        return cpu_kernels.rms_norm(x, self.weight, self.variance_epsilon)
 
 
 class FusedGatedMLP(nn.Module):
@@ -53,26 +55,36 @@ def _joined(one: Tensor, other: Tensor) -> nn.Parameter:
 def fuse_layers(module: nn.Module) -> None:
     """Replace the norms and gated MLPs below a module that one loop computes; not for training."""
     for name, child in list(module.named_children()):
-        fused, size = _fused(child)
-        if fused is not None and _is_same(child, fused, size):
+        fused = _fused(child)
+        if fused is not None and all(_is_same(child, fused, scale) for scale in _SCALES):
             setattr(module, name, fused)
         else:
             fuse_layers(child)
 
 
-def _fused(layer: Any) -> tuple[nn.Module | None, int]:
-    """What might stand in for a layer, and the size of its input."""
+def _fused(layer: Any) -> FusedRMSNorm | FusedGatedMLP | None:
+    """What might stand in for a layer."""
     weight = getattr(layer, "weight", None)
     epsilon = getattr(layer, "variance_epsilon", getattr(layer, "eps", None))
     if type(layer).__name__.endswith("RMSNorm") and isinstance(weight, Tensor) and isinstance(epsilon, float):
-        return (FusedRMSNorm(weight, epsilon) if weight.dtype == torch.bfloat16 else None), len(weight)
+        return FusedRMSNorm(weight, epsilon) if weight.dtype == torch.bfloat16 else None
     gate, up, down = (getattr(layer, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
     if type(gate) is type(up) is type(down) is nn.Linear and gate.weight.dtype == torch.bfloat16:
-        return FusedGatedMLP(gate, up, down), gate.in_features
-    return None, 0
+        has_silu = type(getattr(layer, "act_fn", None)).__name__ in ("SiLU", "SiLUActivation")
+        is_alike = (gate.bias is None) == (up.bias is None) and gate.weight.shape == up.weight.shape
+        return FusedGatedMLP(gate, up, down) if has_silu and is_alike else None
+    return None
 
 
-def _is_same(layer: nn.Module, fused: nn.Module, size: int) -> bool:
-    x = torch.randn(4, size, generator=torch.Generator().manual_seed(0)).bfloat16()
-    expected = layer(x).float()
-    return torch.allclose(fused(x).float(), expected, rtol=_TOLERANCE, atol=_TOLERANCE * float(expected.abs().mean()))
+def _is_same(layer: nn.Module, fused: FusedRMSNorm | FusedGatedMLP, scale: float) -> bool:
+    """Whether both give the same for random input of this size; a layer that takes no such input is another one."""
+    size = len(fused.weight) if isinstance(fused, FusedRMSNorm) else fused.both.in_features
+    x = (torch.randn(1, 4, size, generator=torch.Generator().manual_seed(0)) * scale).bfloat16()
+    try:
+        expected = layer(x).float()
+    except (TypeError, ValueError, RuntimeError, IndexError):
+        return False
+    found = fused(x).float()
+    return found.shape == expected.shape and torch.allclose(
+        found, expected, rtol=_TOLERANCE, atol=_TOLERANCE * float(expected.abs().mean())
+    )

@@ -42,7 +42,7 @@ def can_pack(weight: Tensor) -> bool:
 
 
 class PackedLinear(nn.Module):
-    """A linear layer that keeps only the packed weight."""
+    """A linear layer that keeps only the packed weight, so a model that reads its layers' weights cannot have it."""
 
     def __init__(self, product: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -67,15 +67,24 @@ def pack_layers(module: nn.Module) -> None:
 def head_product(model: Any) -> Callable[[Tensor], Tensor] | None:
     """The LM head of a vLLM model with a packed weight, where that is all that its ``compute_logits`` does.
 
-    None where logits are scaled, capped, split over devices, or quantised, or the head has a bias.
+    None where logits are split over devices or quantised, the head has a bias, or ``compute_logits`` gives something
+    else for random hidden states, small or large: it may scale or cap the logits, or norm the states.
     """
     head, logits = getattr(model, "lm_head", None), getattr(model, "logits_processor", None)
     weight = getattr(head, "weight", None)
     if head is None or logits is None or weight is None or getattr(head, "bias", None) is not None:
         return None
-    is_plain = getattr(logits, "scale", None) == 1.0 and getattr(logits, "soft_cap", None) is None
     is_whole = getattr(head, "tp_size", None) == 1
     method = type(getattr(head, "quant_method", None)).__name__
-    if not (is_plain and is_whole and method.startswith("Unquantized")):
+    if not (is_whole and method.startswith("Unquantized")):
         return None
-    return packed_product(weight[: logits.org_vocab_size])
+    product = packed_product(weight[: logits.org_vocab_size])
+    if product is None:
+        return None
+    states = torch.randn(4, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    for scale in (0.1, 10.0, 1000.0):
+        rows = (states * scale).to(weight.dtype)
+        own, packed = model.compute_logits(rows).float(), product(rows).float()
+        if own.shape != packed.shape or not torch.allclose(own, packed, rtol=2**-6, atol=2**-6 * float(own.std())):
+            return None
+    return product

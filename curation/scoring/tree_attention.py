@@ -54,7 +54,7 @@ def tree_attention(
     Args:
         module: the attention layer; not used.
         query: Shape (B, heads, L, D).
-        key, value: Shape (B, key heads, L, D), with a divisor of heads.
+        key, value: Shape (B, key heads, L, D), with a divisor of heads; values may be of another size E.
         attention_mask: not used; the next three say who sees whom, and come from :func:`tree_order`.
         trees: the rows, where the products are ours.
         num_first: where the longest prompt with its first response ends.
@@ -63,7 +63,7 @@ def tree_attention(
         softcap, s_aux: what some models add to attention; they cannot be computed here.
 
     Returns:
-        Shape (B, L, heads, D), and None.
+        Shape (B, L, heads, E), and None.
 
     Raises:
         EngineError: the model does not hand the rows' shape on, or its attention is of another kind.
@@ -75,7 +75,7 @@ def tree_attention(
         return _in_blocks(query, key, value, trees, scale), None
     has_groups = query.shape[1] != key.shape[1]
     # zero behind a row's end, for even a key that nobody sees must be a number
-    out = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], query.shape[3])
+    out = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
     q, k, v = (t[:, :, :num_first] for t in (query, key, value))
     plain = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=has_groups)
     out[:, :num_first] = plain.transpose(1, 2)

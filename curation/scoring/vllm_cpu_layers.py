@@ -17,18 +17,19 @@ class CpuRMSNorm(nn.Module):
         self.weight, self._epsilon = norm.weight, norm.variance_epsilon
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """The norm of ``x``, or, in the memory of both, the norm of their sum and the sum. Shape (N, D)."""
+        """The norm of ``x``, or, in the memory of both, the norm of their sum and the sum. Shape (..., D)."""
         if residual is None:
             return cpu_kernels.rms_norm(x, self.weight, self._epsilon)
-        cpu_kernels.add_rms_norm_(x, residual, self.weight, self._epsilon)
-        return x, residual
+        return cpu_kernels.add_rms_norm(x, residual, self.weight, self._epsilon)
+
+    forward_native = forward  # which some models call themselves
 
 
 class CpuSiluAndMul(nn.Module):
     """What vLLM's ``SiluAndMul`` computes, in bfloat16."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape (N, 2 D) to (N, D)."""
+        """Shape (..., 2 D) to (..., D)."""
         return cpu_kernels.silu_product(x)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -84,9 +87,39 @@ def test_adding_and_norm_in_place() -> None:
     x, residual, weight = _random(20, 48), _random(20, 48, seed=1) * 5, _random(48, seed=2)
     total = x.float() + residual.float()
     normal = total * (total.pow(2).mean(-1, keepdim=True) + 1e-5).rsqrt()
-    cpu_kernels.add_rms_norm_(x, residual, weight, 1e-5)
-    assert torch.equal(residual, total.bfloat16())
-    torch.testing.assert_close(x.float(), normal * weight.float(), rtol=3 * HALF_ULP, atol=0)
+    found, found_total = cpu_kernels.add_rms_norm(x, residual, weight, 1e-5)
+    assert found.data_ptr() == x.data_ptr()
+    assert torch.equal(found_total, total.bfloat16())
+    torch.testing.assert_close(found.float(), normal * weight.float(), rtol=3 * HALF_ULP, atol=0)
+
+
+def test_views_are_read_right() -> None:
+    whole, weight = _random(6, 4, 96), _random(32, seed=1)
+    part, residual = whole[:, :, 32:64], _random(6, 4, 64, seed=2)[:, :, ::2]
+    expected = cpu_kernels.rms_norm(part.clone(), weight, 1e-5)
+    assert torch.equal(cpu_kernels.rms_norm(part, weight, 1e-5), expected)
+    both = cpu_kernels.add_rms_norm(part.clone(), residual.clone(), weight, 1e-5)
+    assert all(map(torch.equal, cpu_kernels.add_rms_norm(part, residual, weight, 1e-5), both))
+    assert torch.equal(cpu_kernels.silu_product(part), cpu_kernels.silu_product(part.clone()))
+    assert cpu_kernels.silu_product(whole[:0]).shape == (0, 4, 48)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_another_dtype_is_refused(dtype: torch.dtype) -> None:
+    x = torch.zeros(2, 8, dtype=dtype)
+    for work in (cpu_kernels.silu_product, lambda x: cpu_kernels.rms_norm(x, x[0], 1e-5)):
+        with pytest.raises(TypeError, match="bfloat16"):
+            work(x)
+
+
+def test_a_child_process_has_threads_of_its_own() -> None:
+    code = (
+        "import os, torch; from curation.scoring.cpu_kernels import log_sum_exp; torch.set_num_threads(2);"
+        "x = torch.zeros(600, 1000); log_sum_exp(x); child = os.fork();"
+        "log_sum_exp(x) if child == 0 else None; os._exit(0) if child == 0 else print(os.waitpid(child, 0)[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "0"
 
 
 def _forest(lengths: list[tuple[int, ...]]) -> Trees:
@@ -99,6 +132,15 @@ def _forest(lengths: list[tuple[int, ...]]) -> Trees:
             begin[row, end : end + size] = end
             end += size
     return Trees(torch.tensor([prompt for prompt, *_ in lengths]), begin)
+
+
+def test_what_a_query_does_not_see_changes_nothing() -> None:
+    trees = _forest([(5, 4, 4)])
+    query, key, value = (_random(1, 1, 13, 16, seed=seed) for seed in range(3))
+    alone = _in_blocks(query, key, value, trees, 0.25)
+    key[:, :, 5:9] = query[:, :, 9:10] * 400  # the first response, to which the second one's scores would be enormous
+    together = _in_blocks(query, key, value, trees, 0.25)
+    assert torch.equal(alone[:, 9:], together[:, 9:])
 
 
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
