@@ -14,7 +14,7 @@ from curation.scoring.engine import EngineInfo
 NOISE_FLOOR: Mapping[tuple[str, str], float] = {
     ("transformers", "float32"): 2.7e-6,
     ("transformers", "float16"): 1.8e-3,
-    ("transformers", "bfloat16"): 1.5e-2,
+    ("transformers", "bfloat16"): 1.6e-2,
     ("vllm", "float32"): 2.8e-6,
     ("vllm", "float16"): 1.3e-3,
     ("vllm", "bfloat16"): 1.6e-2,
