@@ -105,6 +105,15 @@ def last_policy(lake: Lake) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
+def scored_by(lake: Lake, reference_id: str) -> list[tuple[str, str, int]]:
+    """Engine, dtype (a quantisation behind it) and number of a policy's log-probs, the most first."""
+    return lake.con.execute(
+        "select engine, dtype, count(*) from raw.reference_scores where reference_id = ? and logps is not null"
+        " group by engine, dtype order by 3 desc, 1, 2",
+        [reference_id],
+    ).fetchall()
+
+
 def count_responses(lake: Lake, reference_id: str) -> ResponseCounts:
     """Count the responses of the lake by what a reference policy has made of them."""
     row = lake.con.execute(

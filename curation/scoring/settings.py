@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 EngineName = Literal["auto", "vllm", "transformers", "vllm-server"]
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 VllmPath = Literal["auto", "pooling", "token-ids", "flat"]
 
 
@@ -34,7 +35,7 @@ class ScoringSettings(BaseModel):
     server_concurrency: int = Field(default=16, ge=1, description="Requests that are under way at the server at once")
     server_timeout_seconds: float = Field(default=120, gt=0, description="How long one request may take")
     server_retries: int = Field(default=4, ge=0, description="How often a request that failed is tried again")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    dtype: DtypeName = Field(
         default="auto", description="dtype of the computation; auto is the one in which the weights are stored"
     )
     quantization: str | None = Field(

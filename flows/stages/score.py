@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -14,12 +15,13 @@ from curation.scoring.shards import SHARD_TOKENS, shards_of
 from flows import lineage
 from flows.console import err, progress
 from flows.report import StageReport
-from flows.stages.score_settings import scoring_settings
+from flows.stages.score_settings import as_before, dtype_alone, scoring_settings
 from flows.stages.score_shards import ShardRun, Tally, rows_to_score
 from flows.workspace import Workspace
 from schemas.errors import WorkspaceError
+from schemas.wording import counted
 from warehouse.lake import Lake
-from warehouse.scores import ResponseCounts, count_responses
+from warehouse.scores import ResponseCounts, count_responses, scored_by
 
 UPSTREAM = ("ingest",)
 
@@ -53,16 +55,20 @@ def score(
             raise WorkspaceError("there are no responses to score", mend=f"winnow ingest -w {workspace.root} FILE")
         given = {"model": model, "engine": engine, **options}
         settings, is_last = scoring_settings(workspace, lake, given)
-        name, reason = explain_choice() if settings.engine == "auto" else (choose_engine(settings.engine), "")
         policy = open_policy(settings, str(settings.model))
         if is_last:
             err.print(f"reference policy: the one used last, {_described(policy)}", soft_wrap=True)
         before = count_responses(lake, policy.reference_id)
+        earlier = scored_by(lake, policy.reference_id)
         if not _has_work(lake, policy, before):
-            return _nothing_new(lake, policy, before)
+            return _nothing_new(lake, policy, before, _without_effect(settings, earlier))
+        settings, why = as_before(settings, earlier)
+        if why:
+            err.print(why, soft_wrap=True)
+        name, reason = explain_choice() if settings.engine == "auto" else (choose_engine(settings.engine), "")
         run = _start(lake, settings, policy, name, flow_run_id)
         with closing(PatientScorer(lambda changed: open_engine(name, policy, changed), settings)) as scorer:
-            _say_engine(scorer, reason)
+            _say_engine(scorer, reason, earlier)
             return _scored(ShardRun(lake, policy, scorer, settings, run), scorer, policy, run, before)
 
 
@@ -86,7 +92,7 @@ def _scored(
         shards.go(advance, facts)
     tally, found = shards.tally, facts()
     lines = [
-        f"{tally.num_scored:,} responses under {policy.model} with {found['engine']} ({found['engine_path']},"
+        f"{counted(tally.num_scored, 'response')} under {policy.model} with {found['engine']} ({found['engine_path']},"
         f" {found['dtype']}), {shards.note()}; {before.num_scored:,} were scored before",
         *_set_aside(policy, tally.num_truncated, tally.num_failed),
     ]
@@ -136,10 +142,16 @@ def _described(policy: ReferencePolicy) -> str:
     return ", ".join([*parts, f"template {policy.template}", f"{policy.max_length} tokens", f"cut {policy.truncate}"])
 
 
-def _say_engine(scorer: PatientScorer, reason: str) -> None:
+def _say_engine(scorer: PatientScorer, reason: str, earlier: Sequence[tuple[str, str, int]]) -> None:
     info = scorer.engine.info
     line = f"scoring with {info.engine} {info.version}, path {info.path}, {info.dtype} on {info.device}"
     err.print(line + (f" ({reason})" if reason else ""), soft_wrap=True)
+    for engine, dtype, count in earlier:
+        if (engine, dtype_alone(dtype)) != (info.engine, info.dtype):
+            err.print(
+                f"kept as they are: {counted(count, 'response')} scored by {engine}, {dtype}; the two differ by noise",
+                soft_wrap=True,
+            )
 
 
 def _start(
@@ -150,7 +162,21 @@ def _start(
     return lineage.Run.start("score", input_hash=input_hash, settings=ran, flow_run_id=flow_run_id)
 
 
-def _nothing_new(lake: Lake, policy: ReferencePolicy, counts: ResponseCounts) -> StageReport:
+def _without_effect(settings: ScoringSettings, earlier: Sequence[tuple[str, str, int]]) -> list[str]:
+    """A line where another engine or dtype was asked for than all is scored by already."""
+    engines, dtypes = {engine for engine, _, _ in earlier}, {dtype_alone(dtype) for _, dtype, _ in earlier}
+    asked = [
+        f"{key} {value}"
+        for key, value, known in (("engine", settings.engine, engines), ("dtype", settings.dtype, dtypes))
+        if value != "auto" and known and known != {value}
+    ]
+    if not asked:
+        return []
+    by = "; ".join(f"{count:,} by {engine}, {dtype}" for engine, dtype, count in earlier)
+    return [f"{' and '.join(asked)} had no effect: what is scored is not scored again ({by})"]
+
+
+def _nothing_new(lake: Lake, policy: ReferencePolicy, counts: ResponseCounts, without_effect: list[str]) -> StageReport:
     row = lake.con.execute(
         "select engine, engine_path from raw.reference_scores where reference_id = ? order by scored_at desc limit 1",
         [policy.reference_id],
@@ -166,7 +192,8 @@ def _nothing_new(lake: Lake, policy: ReferencePolicy, counts: ResponseCounts) ->
         "engine_path": path,
     }
     lines = [
-        f"nothing new: {counts.num_scored:,} responses are scored under {policy.model}",
+        f"nothing new: {counted(counts.num_scored, 'response')} scored under {policy.model}",
+        *without_effect,
         *_set_aside(policy, counts.num_truncated, counts.num_failed),
     ]
     return StageReport("score", None, 0, facts, tuple(lines))

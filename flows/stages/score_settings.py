@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from curation.scoring.engines import choose_engine
-from curation.scoring.settings import ScoringSettings
+from curation.scoring.engines import available_engines, choose_engine
+from curation.scoring.settings import DtypeName, ScoringSettings
 from flows.workspace import Workspace
 from schemas.errors import ConfigError, ModelError
+from schemas.wording import counted
 from warehouse.lake import Lake
 from warehouse.scores import last_policy
 
@@ -43,10 +45,53 @@ def scoring_settings(workspace: Workspace, lake: Lake, given: dict[str, Any]) ->
         if last is None:
             raise ModelError("no reference policy was given", mend="winnow score --model FOLDER_OR_HUB_ID")
         named = last | {key: value for key, value in named.items() if key != "model"}
-    return _validated(named), is_last
+    return validated(named), is_last
 
 
-def _validated(values: dict[str, Any]) -> ScoringSettings:
+def as_before(settings: ScoringSettings, earlier: Sequence[tuple[str, str, int]]) -> tuple[ScoringSettings, str]:
+    """Settings that go on with the engine and dtype of a policy's earlier scores, where none was asked for.
+
+    Args:
+        settings: what was asked for, in flags or in ``[scoring]``, is among its ``model_fields_set``.
+        earlier: as :func:`warehouse.scores.scored_by` gives them.
+
+    Returns:
+        The settings, and why they do not go on as before; empty where they do, or where another was asked for.
+    """
+    if not earlier:
+        return settings, ""
+    engine, dtype, count = earlier[0]
+    changed: dict[str, Any] = {}
+    obstacle = ""
+    if "engine" not in settings.model_fields_set:
+        obstacle = _obstacle(engine, settings)
+        changed |= {} if obstacle else {"engine": engine}
+    if "dtype" not in settings.model_fields_set and dtype_alone(dtype) in get_args(DtypeName):
+        changed["dtype"] = dtype_alone(dtype)
+    why = f"{counted(count, 'response')} scored by {engine}, {obstacle}: another engine goes on" if obstacle else ""
+    return settings.model_copy(update=changed), why
+
+
+def dtype_alone(dtype: str) -> str:
+    """The dtype of the computation, without the quantisation behind it."""
+    return dtype.partition("/")[0]
+
+
+def _obstacle(engine: str, settings: ScoringSettings) -> str:
+    """Why an engine cannot go on; empty where it can."""
+    if engine == "vllm-server":
+        return "" if settings.server else "which needs its URL (--server)"
+    return (
+        "" if any(each.name == engine and each.is_available for each in available_engines()) else "not installed here"
+    )
+
+
+def validated(values: dict[str, Any]) -> ScoringSettings:
+    """Settings of scoring from keys of ``[scoring]``.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
     try:
         return ScoringSettings.model_validate(values)
     except ValidationError as error:

@@ -89,6 +89,44 @@ def test_each_shard_is_one_snapshot_and_a_second_run_makes_none(workspace: Works
         assert lake.snapshot_id() == after
 
 
+def test_scoring_goes_on_with_the_engine_and_dtype_that_it_began_with(
+    workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(workspace, dtype="bfloat16")
+    ingest(workspace, [str(hh_file(tmp_path, 30))], format="hh")
+    report = score(workspace)
+    assert (report.facts["engine"], report.facts["dtype"]) == ("transformers", "bfloat16")
+    assert "kept as they are" not in capfd.readouterr().err
+    ingest(workspace, [str(hh_file(tmp_path, 34))], format="hh")
+    assert run(workspace).facts["dtype"] == "float32"
+    said = capfd.readouterr().err
+    assert "kept as they are: 60 responses scored by transformers, bfloat16; the two differ by noise" in said
+    by = rows(workspace, "select dtype, count(*) from raw.reference_scores group by 1 order by 1")
+    assert [dtype for dtype, _ in by] == ["bfloat16", "float32"]
+
+
+def test_an_engine_that_cannot_go_on_is_said_and_another_one_does(
+    workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(workspace)
+    with workspace.lake() as lake:
+        lake.con.execute("update raw.reference_scores set engine = 'vllm-server', dtype = 'server'")
+    ingest(workspace, [str(hh_file(tmp_path, 30))], format="hh")
+    monkeypatch.setattr("flows.stages.score.explain_choice", lambda: ("transformers", "for this test"))
+    assert score(workspace).facts["engine"] == "transformers"
+    said = capfd.readouterr().err
+    assert "48 responses scored by vllm-server, which needs its URL (--server): another engine goes on" in said
+    assert "kept as they are: 48 responses scored by vllm-server, server;" in said
+
+
+def test_flags_without_effect_are_said(workspace: Workspace) -> None:
+    run(workspace)
+    assert run(workspace).lines[1:] == ()
+    assert run(workspace, dtype="float16").lines[1:] == (
+        "dtype float16 had no effect: what is scored is not scored again (48 by transformers, float32)",
+    )
+
+
 def test_only_new_responses_are_scored(workspace: Workspace, tmp_path: Path) -> None:
     first = run(workspace)
     ingest(workspace, [str(hh_file(tmp_path, 30))], format="hh")
@@ -222,7 +260,7 @@ def test_what_cannot_be_tokenized_needs_no_engine_to_fail_again(workspace: Works
     again = run(workspace, model=model, max_length=100)
     assert again.run_id is None
     scored, truncated, failed = again.lines
-    assert scored.startswith(f"nothing new: {first.facts['num_scored']} responses are scored")
+    assert scored.startswith(f"nothing new: {first.facts['num_scored']} responses scored")
     assert truncated.startswith(f"{first.facts['num_truncated']} do not fit in 100 tokens")
     assert failed.startswith(f"{first.facts['num_failed']} could not be scored")
 
