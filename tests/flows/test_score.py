@@ -143,9 +143,10 @@ def test_two_policies_live_side_by_side(workspace: Workspace, tmp_path: Path) ->
     counts = rows(workspace, "select count(*), count(distinct logps) from raw.reference_scores group by reference_id")
     assert [count for count, _ in counts] == [one.facts["num_scored"]] * 2
     (drift,) = rows(workspace, "from mart.reference_drift")
-    assert drift[:3] == (one.facts["reference_id"], two.facts["reference_id"], 24)
-    assert drift[4] == pytest.approx(drift[3] / 24)
-    assert 0.5 < drift[5] < 1
+    assert drift[:2] == (one.facts["reference_id"], two.facts["reference_id"])
+    assert drift[2:5] == (str(shared("models/tiny-en")), str(other), 24)
+    assert drift[6] == pytest.approx(drift[5] / 24)
+    assert 0.5 < drift[7] < 1
 
 
 def test_drift_is_counted_by_hand(tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_drift_is_counted_by_hand(tmp_path: Path) -> None:
                 [f"j{pair}", f"pair{pair}", f"a{pair}", f"b{pair}"],
             )
         found = lake.con.execute("from mart.reference_drift").fetchall()
-    assert found == [("p0", "p1", 3, 1, pytest.approx(1 / 3), pytest.approx(0.5), pytest.approx(2.0))]
+    assert found == [("p0", "p1", "m", "m", 3, 1, pytest.approx(1 / 3), pytest.approx(0.5), pytest.approx(2.0))]
 
 
 def test_what_does_not_fit_is_marked_and_never_cut_in_silence(workspace: Workspace) -> None:

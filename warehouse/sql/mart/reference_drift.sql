@@ -1,6 +1,8 @@
 -- grain: one row per two reference policies that both scored both responses of a pair
 -- reference_id: the policy that was used first
 -- other_reference_id: the policy that was used later
+-- model: of reference_id: folder, absolute, or Hub id
+-- other_model: of other_reference_id
 -- num_pairs: pairs that both scored
 -- num_sign_changes: pairs of which one policy prefers one response and the other policy the other
 -- share_sign_changes: share of the pairs that those are
@@ -20,6 +22,7 @@ margins as (
     select
         policies.reference_id,
         policies.created_at,
+        policies.model,
         pairs.one_id,
         pairs.other_id,
         one.logps - other.logps as margin
@@ -35,6 +38,8 @@ both_scored as (
     select
         first.reference_id,
         later.reference_id as other_reference_id,
+        first.model,
+        later.model as other_model,
         first.margin,
         later.margin as other_margin
     from margins as first
@@ -58,6 +63,8 @@ ranked as (
 select
     reference_id,
     other_reference_id,
+    any_value(model) as model,
+    any_value(other_model) as other_model,
     count(*) as num_pairs,
     count(*) filter (where margin * other_margin < 0) as num_sign_changes,
     count(*) filter (where margin * other_margin < 0) / count(*) as share_sign_changes,
