@@ -82,7 +82,7 @@ def _engines() -> list[Finding]:
         Finding(
             f"engine {engine.name}",
             engine.state,
-            is_fine=engine.is_available or engine.mend is None,
+            is_fine=engine.is_ready,
             is_required=False,
             mend=engine.mend,
         )

@@ -21,14 +21,17 @@ class EngineState:
 
     Attributes:
         name: as ``--engine`` takes it.
+        is_available: ``--engine`` takes it.
         state: version, or what is missing.
         mend: how to get it; None where nothing is missing.
+        is_ready: it scores without being told more than its name.
     """
 
     name: str
     is_available: bool
     state: str
     mend: str | None = None
+    is_ready: bool = True
 
 
 def available_engines() -> list[EngineState]:
@@ -40,10 +43,12 @@ def available_engines() -> list[EngineState]:
     ):
         found = _installed(*packages)
         if found is None:
-            engines.append(EngineState(name, False, "not installed", mend))
+            engines.append(EngineState(name, False, "not installed", mend, is_ready=False))
         else:
             engines.append(EngineState(name, True, found))
-    engines.append(EngineState("vllm-server", True, "needs the URL of a running vLLM server (--server)"))
+    engines.append(
+        EngineState("vllm-server", True, "needs the URL of a running vLLM server (--server)", is_ready=False)
+    )
     return engines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,12 @@ def test_it_says_what_is_installed_and_what_will_score() -> None:
     lines = {line[:28].removeprefix("ok").strip(): line[28:].strip() for line in done.stdout.splitlines()}
     assert lines["torch"] == torch.__version__
     assert lines["duckdb ducklake"] == "installed"
+    assert re.search(r"^note +engine vllm-server +needs the URL", done.stdout, re.MULTILINE)
     assert lines["will score with"].startswith(f"{choose_engine(None)} (")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert winnow_here("--version").stdout == f"winnow {version('winnow-curation')}\n"
 
 
 @pytest.mark.vllm
