@@ -52,7 +52,13 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Folder of a model or adapter, or Hub id.")],
     on: Annotated[Path, typer.Option("--on", help="Folder of the export.")],
     split: Annotated[str, typer.Option(help="Pairs to score: test or train.")] = "test",
-    engine: Annotated[str | None, typer.Option(help="Scoring engine; the best installed when not given.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Scoring engine; when not given, the one that scored the export's reference.")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="auto, float32, bfloat16 or float16; the scorer's for its own policy when not given."),
+    ] = None,
     slice_by: Annotated[
         str | None, typer.Option(help="Give the metrics also by criterion, source or objective.")
     ] = None,
@@ -69,5 +75,14 @@ def evaluate(
     from flows.stages.evaluate import evaluate as run_stage
 
     say(
-        run_stage(model, on=on, split=split, engine=engine, slice_by=slice_by, objective=objective, num_pairs=num_pairs)
+        run_stage(
+            model,
+            on=on,
+            split=split,
+            engine=engine,
+            dtype=dtype,
+            slice_by=slice_by,
+            objective=objective,
+            num_pairs=num_pairs,
+        )
     )

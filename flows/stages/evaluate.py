@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.scoring.settings import DtypeName, ScoringSettings
 from flows.console import progress
 from flows.report import StageReport
+from flows.stages.score_settings import dtype_alone, validated
 from schemas.errors import ConfigError, ExportError
 from schemas.tokens import EncodedGroup
+from schemas.wording import counted
 
 if TYPE_CHECKING:
-    from curation.scoring.engine import Engine
+    from curation.scoring.engine import Engine, EngineInfo
     from curation.scoring.policy import ReferencePolicy
-    from curation.scoring.settings import ScoringSettings
     from training.data import EncodedPairs
     from training.export_folder import ExportFolder
     from training.monitor import PairScores
@@ -35,6 +37,7 @@ def evaluate(
     on: Path,
     split: str = "test",
     engine: str | None = None,
+    dtype: str | None = None,
     slice_by: str | None = None,
     objective: str | None = None,
     num_pairs: int = 2000,
@@ -49,7 +52,10 @@ def evaluate(
         model: folder (of a model, or of an adapter that names its base) or Hub id.
         on: folder of the export.
         split: ``test`` or ``train``.
-        engine: scoring engine; the best that is installed when None.
+        engine: scoring engine; when None the one that scored the export's reference, or the best where that one is not
+            known or not here.
+        dtype: of the computation; when None that of the reference's log-probs for the reference policy itself, and for
+            any other model the one in which its weights are stored.
         slice_by: column of the export by which metrics are also given.
         objective: whose loss; that which the model was trained with, else that of the export's rules, when None.
         num_pairs: at most so many, evenly spaced; 0 for all. That of ``train.eval_pairs`` for the same pairs.
@@ -57,7 +63,8 @@ def evaluate(
 
     Returns:
         Facts: model, export_id, split, num_pairs, num_too_long, num_cut_otherwise, other_tokens (the part that differs
-        from the scorer's, or None), engine, objective, metrics, slices.
+        from the scorer's, or None), engine, reference_engine (what computed the reference log-probs, where it is
+        another one, or None), objective, metrics, slices.
 
     Raises:
         ExportError: the export does not match its manifest, or the split is empty.
@@ -67,7 +74,6 @@ def evaluate(
     """
     from curation.scoring.engines import choose_engine, open_engine
     from curation.scoring.policy import open_policy
-    from curation.scoring.settings import ScoringSettings
     from training.export_folder import ExportFolder
     from training.preflight import resolve_objective
 
@@ -75,10 +81,13 @@ def evaluate(
         raise ConfigError(f"there is no slice {slice_by!r}", mend=f"use one of {', '.join(SLICES)}")
     export = ExportFolder.open(Path(on))
     resolve_objective(objective, export.rules)  # an unknown one is refused before a model is loaded
-    chosen = choose_engine(engine)
+    chosen = choose_engine(engine or _engine_of(export))
     base, options = _base_and_adapter(model)
-    scoring = (settings or ScoringSettings()).model_copy(update=options)
+    given = {} if dtype is None else {"dtype": dtype}
+    scoring = validated((settings or ScoringSettings()).model_dump(exclude_unset=True) | options | given)
     policy = open_policy(scoring, base)
+    if "dtype" not in scoring.model_fields_set and _is_reference(policy, export.reference):
+        scoring = scoring.model_copy(update={"dtype": _dtype_of(export)})
     from training.evaluation import objective_of, with_losses
     from training.load import differing_part
     from training.monitor import metrics
@@ -101,11 +110,43 @@ def evaluate(
         **counts,
         "other_tokens": different,
         "engine": f"{info.engine} {info.version}, {info.path}, {info.dtype}",
+        "reference_engine": _other_engine(export, info),
         "objective": own,
         "metrics": metrics(scores),
         "slices": slices,
     }
     return StageReport("evaluate", None, 0, facts, tuple(_lines(facts)))
+
+
+def _engine_of(export: ExportFolder) -> str | None:
+    """The one engine that scored the export's reference, where it can be opened here by its name."""
+    from curation.scoring.engines import available_engines
+
+    engine = (export.reference or {}).get("engine")
+    return engine if engine in {each.name for each in available_engines() if each.is_ready} else None
+
+
+def _dtype_of(export: ExportFolder) -> str:
+    """The one dtype of the reference log-probs, else ``auto``."""
+    dtype = dtype_alone((export.reference or {}).get("dtype") or "auto")
+    return dtype if dtype in get_args(DtypeName) else "auto"
+
+
+def _is_reference(policy: ReferencePolicy, reference: Mapping[str, Any] | None) -> bool:
+    """Whether these weights are those that scored, whatever is cut."""
+    if reference is None or policy.weights_hash != reference.get("weights_hash"):
+        return False
+    adapter = None if policy.adapter is None else str(policy.adapter)
+    return adapter == reference.get("adapter")
+
+
+def _other_engine(export: ExportFolder, info: EngineInfo) -> str | None:
+    """Engine and dtype of the reference log-probs, where they are known and not those of this evaluation."""
+    reference = export.reference or {}
+    engine, dtype = reference.get("engine"), reference.get("dtype")
+    if engine is None or dtype is None or (engine, dtype_alone(dtype)) == (info.engine, info.dtype):
+        return None
+    return f"{engine} ({dtype})"
 
 
 def score_pairs(pairs: EncodedPairs, engine: Engine, advance: Any) -> PairScores:
@@ -195,7 +236,7 @@ def _slices(scores: PairScores, labels: NDArray[np.object_]) -> dict[str, dict[s
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
-    head = f"{facts['num_pairs']:,} {facts['split']} pairs of {facts['export_id']} with {facts['engine']};"
+    head = f"{counted(facts['num_pairs'], facts['split'] + ' pair')} of {facts['export_id']} with {facts['engine']};"
     head += f" loss of {facts['objective']}"
     if facts["num_too_long"]:
         head += f"; {facts['num_too_long']} were too long"
@@ -205,6 +246,11 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     if facts["other_tokens"]:
         lines.append(
             f"the model's {facts['other_tokens']} is not the scorer's: what needs reference log-probs is left out"
+        )
+    elif facts["reference_engine"]:
+        lines.append(
+            f"the reference log-probs come from {facts['reference_engine']}: drifts and margins against them also hold"
+            " the noise between the two"
         )
     for title, values in (("", facts["metrics"]), *facts["slices"].items()):
         lines += [f"{title + ': ' if title else ''}{name} {value:.4f}" for name, value in values.items()]

@@ -3,6 +3,7 @@
 # ruff: noqa: F811
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -49,6 +50,24 @@ def test_the_reference_itself_has_not_moved(hh_export: Path, tiny_en: Path) -> N
     assert abs(found["chosen_drift"]) < 1e-3
     assert found["share_undesirable"] <= found["share_reference_wrong"]
     assert found["kl_chosen"] < 1e-6
+
+
+def test_the_reference_is_scored_as_the_export_says_and_another_dtype_is_said(
+    hh_export: Path, tiny_en: Path, tmp_path: Path
+) -> None:
+    half = Path(shutil.copytree(hh_export, tmp_path / "half"))
+    manifest = json.loads((half / "manifest.json").read_text())
+    manifest["reference"]["dtype"] = "bfloat16"
+    (half / "manifest.json").write_text(json.dumps(manifest))
+    same = evaluate(str(tiny_en), on=half)
+    assert same.facts["engine"].startswith("transformers ")
+    assert same.facts["engine"].endswith(", bfloat16")
+    assert same.facts["reference_engine"] is None
+    other = evaluate(str(tiny_en), on=half, dtype="float32")
+    assert other.facts["engine"].endswith(", float32")
+    assert "the reference log-probs come from transformers (bfloat16)" in other.lines[1]
+    with pytest.raises(ConfigError, match="scoring: dtype"):
+        evaluate(str(tiny_en), on=half, dtype="int3")
 
 
 def test_the_pairs_are_those_of_the_training(hh_export: Path, tmp_path: Path) -> None:
