@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from warehouse.read_only import check_read_only, first_lines
 from warehouse.settings import LakeSettings
 
 _BATCH_ROWS = 65_536
+_RAW_TABLE = re.compile(r"\braw\.(\w+)", re.IGNORECASE)
 
 
 class QuerySession:
@@ -111,11 +113,11 @@ class QuerySession:
         try:
             yield self._con.execute(sql).to_arrow_reader(_BATCH_ROWS)
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            raise self._explained(error, is_timed_out=timed_out.is_set()) from error
+            raise self._explained(error, sql, is_timed_out=timed_out.is_set()) from error
         finally:
             timer.cancel()
 
-    def _explained(self, error: Exception, *, is_timed_out: bool) -> Exception:
+    def _explained(self, error: Exception, sql: str, *, is_timed_out: bool) -> Exception:
         if is_timed_out:
             limit = f"{self._settings.timeout_seconds:g} s"
             return QueryError(f"the query took longer than {limit}", mend="narrow it, or raise query.timeout_seconds")
@@ -123,5 +125,13 @@ class QuerySession:
         if "Out of Memory" in str(error):
             return QueryError(f"the query needs too much memory: {text}", mend="narrow it, or raise query.memory_limit")
         if isinstance(error, duckdb.Error) or "Error:" in str(error):
-            return QueryError(text, mend='winnow sql "select distinct mart from mart.columns" lists the views')
+            return QueryError(text, mend=_mend(text, sql))
         return error
+
+
+def _mend(text: str, sql: str) -> str:
+    """Where to look: ``mart.columns`` knows the marts alone, so a column of a raw table is looked up in the table."""
+    tables = sorted({name.lower() for name in _RAW_TABLE.findall(sql)})
+    if tables and "column" in text:
+        return " and ".join(f'winnow sql "describe raw.{name}"' for name in tables) + " lists its columns"
+    return 'winnow sql "select distinct mart from mart.columns" lists the views'

@@ -120,6 +120,16 @@ def test_a_typo_gets_a_suggestion(session: QuerySession) -> None:
         session.frame("select * from mart.pair_diagnostic")
 
 
+def test_a_column_that_a_raw_table_lacks_is_to_be_looked_up_there(session: QuerySession) -> None:
+    for sql in ("select nonsense from raw.judgments", "select j.nonsense from raw.judgments as j"):
+        with pytest.raises(QueryError) as raised:
+            session.frame(sql)
+        assert raised.value.mend == 'winnow sql "describe raw.judgments" lists its columns'
+    assert "vote" in session.frame("describe raw.judgments")["column_name"].to_list()
+    with pytest.raises(QueryError, match=r"mart\.columns"):
+        session.frame("select nonsense from mart.decisions")
+
+
 def test_a_query_that_takes_too_long_is_stopped(workspace: Workspace) -> None:
     settings = QuerySettings(timeout_seconds=0.3)
     with QuerySession.open(workspace.root, workspace.settings.lake, settings) as session:
