@@ -75,6 +75,7 @@ class Rows(Columns):
     """Files of a folder that hold judgments; its columns override those of ``[columns]``."""
 
     files: str = Field(description="Name or glob within the folder")
+    optional: bool = Field(default=False, description="A folder without these files is of this mapping all the same")
 
 
 class Table(_Strict):

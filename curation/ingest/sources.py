@@ -228,7 +228,9 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 def _mapped_folder(folder: Path, mapping: Mapping, name: str, *, must_fit: bool) -> list[SourceFile]:
     """Files of a folder as a mapping names them; none where a file is missing."""
-    wanted = [rows.files for rows in mapping.rows] + [table.file for table in mapping.tables.values()]
+    wanted = [rows.files for rows in mapping.rows if not rows.optional] + [
+        table.file for table in mapping.tables.values()
+    ]
     missing = [pattern for pattern in wanted if not any(folder.glob(pattern))]
     if missing and must_fit:
         raise SourceError(
@@ -239,7 +241,7 @@ def _mapped_folder(folder: Path, mapping: Mapping, name: str, *, must_fit: bool)
         return []
     tables = {key: min(folder.glob(table.file)) for key, table in mapping.tables.items()}
     files = {path: rows for rows in mapping.rows for path in sorted(folder.glob(rows.files))}
-    is_single = len(files) == 1
+    is_single = len(files) == 1 and len(mapping.rows) == 1  # its name must not change when optional files come in
     return [
         SourceFile(path, name if is_single else f"{name}/{stem(path)}", mapping, files[path], tables)
         for path in without_empty(list(files))

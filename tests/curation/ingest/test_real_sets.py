@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from curation.ingest.sources import find_sources
+from schemas.errors import SourceError
 from tests.curation.ingest.reading import read_file
 from tests.real_data import shared
 
@@ -41,6 +42,20 @@ def test_llmfao_has_ties_and_two_judges_as_annotators() -> None:
     assert [each.format.name for each in find_sources([str(shared("data/llmfao"))], fetch_folder=Path())] == [
         "llmfao"
     ] * 3
+
+
+def test_llmfao_without_its_judges_is_the_same_source(tmp_path: Path) -> None:
+    folder = tmp_path / "llmfao"
+    folder.mkdir()
+    for file in shared("data/llmfao").iterdir():
+        if file.is_file() and not file.name.startswith("gpt"):
+            (folder / file.name).symlink_to(file)
+    for name in (None, "llmfao"):
+        (found,) = find_sources([str(folder)], fetch_folder=Path(), format_name=name)
+        assert (found.format.name, found.source) == ("llmfao", "llmfao/crowd-comparisons")
+    (folder / "crowd-comparisons.csv").unlink()
+    with pytest.raises(SourceError, match=r"has no crowd-comparisons\.csv, which the format llmfao needs"):
+        find_sources([str(folder)], fetch_folder=Path(), format_name="llmfao")
 
 
 def test_fgrlhf_has_six_preferences_a_question() -> None:
