@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from schemas.wording import counted
+
 FAILING_SHARE = 0.05
 """Share of pairs on which the assumption may fail before plain DPO is advised against."""
 
@@ -17,8 +19,11 @@ MIN_BETA = 0.05
 MANY_VOTES_SHARE = 0.5
 """Share of pairs with two or more votes from which votes carry more than the consensus."""
 
-SPLIT_SHARE = 0.1
-"""Share of these on which the votes are split from which soft labels keep more than hard ones."""
+DOUBTFUL = 0.8
+"""Posterior below which a hard label says more than the votes do: unanimous votes can be too few for it."""
+
+DOUBTFUL_SHARE = 0.1
+"""Share of pairs with several votes that are doubtful from which soft labels keep more than hard ones."""
 
 SMALL_SET = 2_000
 """Pairs below which a dropped pair is dearer than a noisy one."""
@@ -35,7 +40,8 @@ class Diagnostics:
         beta_max_quantile: ``beta_max`` below which the assumption holds on all but :data:`FAILING_SHARE` of the pairs.
         share_reference_wrong: share on which the reference prefers the rejected response.
         share_several_votes: share of pairs with two votes or more.
-        share_split: share of those on which the posterior is below 0.8.
+        share_doubtful: share of those on which ``p_chosen`` is below :data:`DOUBTFUL`.
+        share_divided: share of those whose votes are not all the same.
         has_p_flip: whether label-noise scoring has run.
         num_degenerate: identical, empty, tied or truncated pairs.
     """
@@ -46,7 +52,8 @@ class Diagnostics:
     beta_max_quantile: float | None
     share_reference_wrong: float | None
     share_several_votes: float
-    share_split: float
+    share_doubtful: float
+    share_divided: float
     has_p_flip: bool
     num_degenerate: int
 
@@ -69,10 +76,10 @@ def advise(found: Diagnostics) -> Advice:
     scores only the votes can be judged.
     """
     kinds = "identical, empty, tied or too long to score"
-    reasons = [f"{found.num_degenerate:,} of {found.num_pairs:,} pairs are degenerate ({kinds})."]
+    reasons = [f"{found.num_degenerate:,} of {counted(found.num_pairs, 'pair')} are degenerate ({kinds})."]
     if found.num_scored == 0:
         reasons.append("Nothing is scored yet, so no beta can be called safe: winnow score, then ask again.")
-        if _has_split_votes(found):
+        if _has_doubtful_votes(found):
             return _by_votes(found, 0.1, reasons)
         return Advice("dpo", 0.1, "minimal", tuple(reasons))
     safe = [beta for beta in BETAS if found.share_failing[beta] <= FAILING_SHARE]
@@ -91,21 +98,22 @@ def advise(found: Diagnostics) -> Advice:
     return _by_votes(found, beta, reasons)
 
 
-def _has_split_votes(found: Diagnostics) -> bool:
-    return found.share_several_votes >= MANY_VOTES_SHARE and found.share_split >= SPLIT_SHARE
+def _has_doubtful_votes(found: Diagnostics) -> bool:
+    return found.share_several_votes >= MANY_VOTES_SHARE and found.share_doubtful >= DOUBTFUL_SHARE
 
 
 def _by_votes(found: Diagnostics, beta: float, reasons: list[str]) -> Advice:
     """Between plain labels and soft ones, where DPO is safe."""
-    if _has_split_votes(found):
+    if _has_doubtful_votes(found):
         reasons.append(
-            f"{found.share_several_votes:.0%} of the pairs have several votes and {found.share_split:.0%} of those are"
-            " split: soft labels keep what a hard one throws away."
+            f"{found.share_several_votes:.0%} of the pairs have several votes; on {found.share_doubtful:.0%} of those"
+            f" the posterior that an annotator prefers chosen (p_chosen) is below {DOUBTFUL:g}, while the votes of"
+            f" {found.share_divided:.0%} are not all the same: soft labels keep that doubt, hard ones throw it away."
         )
         return Advice("cdpo", beta, "annotator-consensus", tuple(reasons))
     if found.num_pairs < SMALL_SET or found.has_p_flip:
-        why = f"only {found.num_pairs:,} pairs" if found.num_pairs < SMALL_SET else "p_flip is known"
-        reasons.append(f"There are no split votes to speak of and {why}: keep the pairs and soften their labels.")
+        why = f"only {counted(found.num_pairs, 'pair')}" if found.num_pairs < SMALL_SET else "p_flip is known"
+        reasons.append(f"Few pairs with several votes are doubtful and {why}: keep the pairs and soften their labels.")
         return Advice("cdpo", beta, "uncertainty-aware", tuple(reasons))
     reasons.append(f"{found.share_several_votes:.0%} of the pairs have several votes: hard labels lose little here.")
     return Advice("dpo", beta, "dpo-safe", tuple(reasons))

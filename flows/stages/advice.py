@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from curation.advise import BETAS, FAILING_SHARE, Advice, Diagnostics, advise
+from curation.advise import BETAS, DOUBTFUL, FAILING_SHARE, Advice, Diagnostics, advise
 from curation.rules.compile import compile_rules
 from curation.rules.decide import decide
 from curation.rules.preview import RulePreview, preview
@@ -100,7 +100,11 @@ def advice(workspace: Workspace, *, reference_id: str | None = None) -> tuple[Ad
                 quantile_disc(beta_max, {FAILING_SHARE}) filter (is_measured) as beta_max_quantile,
                 avg(is_reference_wrong::int) filter (is_measured) as share_reference_wrong,
                 avg((num_votes >= 2)::int) as share_several_votes,
-                coalesce(avg((p_chosen < 0.8)::int) filter (num_votes >= 2), 0) as share_split,
+                coalesce(avg((p_chosen < {DOUBTFUL})::int) filter (num_votes >= 2), 0) as share_doubtful,
+                coalesce(
+                    avg((greatest(num_votes_chosen, num_votes_rejected, num_ties) < num_votes)::int)
+                    filter (num_votes >= 2), 0
+                ) as share_divided,
                 count(p_flip) > 0 as has_p_flip,
                 count(*) filter (is_identical or is_empty or is_tied or is_truncated) as num_degenerate
             from pairs

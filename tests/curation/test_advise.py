@@ -14,7 +14,8 @@ SAFE = Diagnostics(
     beta_max_quantile=math.inf,
     share_reference_wrong=0.01,
     share_several_votes=0.0,
-    share_split=0.0,
+    share_doubtful=0.0,
+    share_divided=0.0,
     has_p_flip=False,
     num_degenerate=100,
 )
@@ -41,9 +42,17 @@ def test_where_no_practical_beta_is_safe_cpo_is_advised_with_the_share_that_fail
     assert any("40.0%" in reason for reason in advice.reasons)
 
 
-def test_split_votes_call_for_consensus_and_soft_labels() -> None:
-    advice = advise(replace(SAFE, share_several_votes=0.9, share_split=0.4))
+def test_doubtful_votes_call_for_consensus_and_soft_labels() -> None:
+    advice = advise(replace(SAFE, share_several_votes=0.9, share_doubtful=0.4))
     assert (advice.objective, advice.profile) == ("cdpo", "annotator-consensus")
+
+
+def test_doubt_is_not_called_division() -> None:
+    """Two equal votes of unknown annotators are unanimous, and the posterior is below 0.8 all the same."""
+    found = replace(SAFE, share_several_votes=1.0, share_doubtful=1.0, share_divided=2 / 3)
+    said = advise(found).reasons[-1]
+    assert "100% of the pairs have several votes; on 100% of those the posterior" in said
+    assert "(p_chosen) is below 0.8, while the votes of 67% are not all the same" in said
 
 
 def test_a_small_set_keeps_its_pairs() -> None:
@@ -55,5 +64,6 @@ def test_without_scores_no_beta_is_called_safe() -> None:
     assert advice.profile == "minimal"
     assert any("no beta can be called safe" in reason for reason in advice.reasons)
     assert (
-        advise(replace(SAFE, num_scored=0, share_several_votes=0.9, share_split=0.4)).profile == "annotator-consensus"
+        advise(replace(SAFE, num_scored=0, share_several_votes=0.9, share_doubtful=0.4)).profile
+        == "annotator-consensus"
     )
