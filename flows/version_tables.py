@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.console import out
 from flows.narrow_table import narrow_table
+from schemas.wording import counted
 from warehouse.diff import RunDiff
 from warehouse.lake import Lake
 from warehouse.versions import commits_of_runs
@@ -51,7 +52,7 @@ def diff_tables(found: RunDiff) -> None:
     """Print what changed between two curation runs."""
     a, b = found.run_a, found.run_b
     out.print(
-        f"{a['run_id']} ({a['name']}) → {b['run_id']} ({b['name']}): {found.num_changed:,} pairs changed;"
+        f"{a['run_id']} ({a['name']}) → {b['run_id']} ({b['name']}): {counted(found.num_changed, 'pair')} changed;"
         f" weight {a['total_weight']:,.1f} → {b['total_weight']:,.1f}",
         soft_wrap=True,
     )
@@ -74,12 +75,19 @@ def diff_tables(found: RunDiff) -> None:
 
 def _example(row: dict[str, Any]) -> Iterator[str]:
     yield f"  {row['pair_id']}  {row['change']}, {row['cause']}"
-    before, after = ("absent" if row[f"{side}_weight"] is None else "" for side in ("before", "after"))
-    sides = (
-        word or f"weight {_number(row[f'{side}_weight'])} by {', '.join(row[f'{side}_rules']) or 'no rule'}"
-        for side, word in (("before", before), ("after", after))
-    )
-    yield f"    {' → '.join(sides)}"
+    yield f"    {_side(row, 'before')} → {_side(row, 'after')}"
+
+
+def _side(row: dict[str, Any], side: str) -> str:
+    """Everything that a run decided on a pair, and by which rules."""
+    if row[f"{side}_weight"] is None:
+        return "absent"
+    parts = [f"weight {_number(row[f'{side}_weight'])}"]
+    if row[f"{side}_soft_label"] is not None:
+        parts.append(f"soft label {_number(row[f'{side}_soft_label'])}")
+    if row[f"{side}_objective"] is not None:
+        parts.append(f"objective {row[f'{side}_objective']}")
+    return f"{', '.join(parts)} by {', '.join(row[f'{side}_rules']) or 'no rule'}"
 
 
 def _number(value: Any) -> str:

@@ -25,7 +25,7 @@ class RunDiff:
         run_a, run_b: the runs, as rows of ``raw.curation_runs``.
         num_changed: pairs whose decision differs.
         by_rule: columns rule, change, cause, num_pairs, weight_change (b - a); a pair counts once for each rule that
-            it gained, lost, or whose amount changed.
+            it gained, lost, or whose amount changed. The change is that of the pair, by all of its rules.
         by_cause: columns cause, num_pairs; every changed pair once.
         examples: up to ten changed pairs with both decisions.
     """
@@ -109,9 +109,11 @@ def _changed_sql(a: int, b: int) -> str:
 
 
 _ACTION = """case
-    when not {present} then 'absent' when {side}_is_dropped then 'drop' when {side}_is_flipped then 'flip'
-    when {side}_objective is not null then 'route' when {side}_soft_label is not null then 'soft label'
-    when {side}_weight <> 1 then 'reweight' else 'keep' end"""
+    when not {present} then 'absent' when {side}_is_dropped then 'drop'
+    else coalesce(nullif(concat_ws(
+        ' + ', if({side}_is_flipped, 'flip', null), if({side}_objective is not null, 'route', null),
+        if({side}_soft_label is not null, 'soft label', null), if({side}_weight <> 1, 'reweight', null)
+    ), ''), 'keep') end"""
 
 _CHANGE = (
     f"{_ACTION.format(side='before', present='is_in_a')} || ' → ' || {_ACTION.format(side='after', present='is_in_b')}"
@@ -136,6 +138,8 @@ _BY_RULE = f"""
 """
 
 _EXAMPLES = f"""
-    select pair_id, {_CHANGE} as change, cause, before_weight, after_weight, before_rules, after_rules
+    select
+        pair_id, {_CHANGE} as change, cause, before_weight, after_weight, before_soft_label, after_soft_label,
+        before_objective, after_objective, before_rules, after_rules
     from diff_pairs order by pair_id limit 10
 """

@@ -53,6 +53,31 @@ def test_runs_and_diff_fit(tmp_path: Path, shown: Console) -> None:
     assert third.run_id in runs
 
 
+def test_a_diff_names_everything_that_changed_on_a_pair(tmp_path: Path, shown: Console) -> None:
+    workspace = Workspace.create(tmp_path / "workspace")
+    with workspace.lake() as lake:
+        fill(lake, num_pairs=300)
+    rules = tmp_path / "mine.toml"
+    rules.write_text(
+        'objective = "cdpo"\n[[rule]]\nname = "half"\nwhen = "not is_tied"\naction = "reweight"\nweight = "0.5"\n'
+        '[[rule]]\nname = "soft"\nwhen = "not is_tied"\naction = "soft_label"\nsoft_label = "0.75"\n',
+        encoding="utf-8",
+    )
+    plain = tmp_path / "plain.toml"
+    plain.write_text(
+        'objective = "cdpo"\n[[rule]]\nname = "tie"\nwhen = "is_tied"\naction = "drop"\n', encoding="utf-8"
+    )
+    curate(workspace, rules=str(plain))
+    curate(workspace, rules=str(rules))
+    with workspace.lake(read_only=True) as lake:
+        found = compare(lake, "previous", "latest")
+        version_tables.diff_tables(found)
+    changes = dict(found.by_rule.select("rule", "change").iter_rows())
+    assert changes["half"] == changes["soft"] == "keep → soft label + reweight"
+    text = shown.export_text()
+    assert "weight 1 by no rule → weight 0.5, soft label 0.75 by half, soft" in text
+
+
 def test_a_dry_run_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(width=WIDTH, record=True, highlight=False)
     monkeypatch.setattr(curation_tables, "out", console)
