@@ -45,7 +45,8 @@ def annotators(
 
     with Workspace.open(workspace).lake(read_only=True) as lake:
         rows = lake.frame(
-            "select * from mart.annotator_report where num_votes >= ?"
+            "select report.*, orders.is_known from mart.annotator_report as report"
+            f" join ({_ORDERS}) as orders using (annotator_id, criterion) where num_votes >= ?"
             " order by reliability_high, annotator_id, criterion limit ?",
             [min_votes, limit],
         )
@@ -65,11 +66,13 @@ def annotators(
             *map(Text, criterion),
             f"{row['num_votes']:,}",
             f"{row['reliability']:.2f} {row['reliability_low']:.2f}-{row['reliability_high']:.2f}",
-            _signed(row["position_bias"]),
+            _signed(row["position_bias"]) if row["is_known"] else "-",
             _signed(row["length_bias"]),
             ", ".join(flags).replace("_", " "),
         )
     out.print(table)
+    if not all(rows["is_known"]):
+        out.print("first: - where no source says which response was shown first.")
     for line in _LEGEND:
         out.print(hint(line, workspace), markup=False, highlight=False, soft_wrap=True)
 
@@ -79,8 +82,18 @@ _FLAGS = ("is_adversarial", "is_careless", "is_position_biased")
 _LEGEND = (
     "reliability: chance of voting for the better response, with its 95 % interval.",
     "first, length: log-odds for what is shown first, and for twice the length.",
-    'More: winnow sql "from mart.annotator_report" (all intervals, ties, speed).',
+    'More: winnow sql "select annotator_id, tie_rate from mart.annotator_report"',
+    "(every column, as all intervals and speed: docs/columns.md)",
 )
+
+_ORDERS = """
+    select
+        coalesce(annotator_id, 'unnamed:' || source) as annotator_id,
+        criterion,
+        bool_or(is_display_order_known) as is_known
+    from raw.judgments
+    group by all
+"""
 
 
 def _signed(value: float | None) -> str:

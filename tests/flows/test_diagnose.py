@@ -230,6 +230,19 @@ def test_the_list_of_annotators_fits_into_eighty_columns(workspace: Workspace, m
     assert any(line.startswith("reliability: chance") for line in lines)
 
 
+def test_no_position_bias_is_shown_where_no_order_is_known(workspace: Workspace, tmp_path: Path) -> None:
+    unordered = Workspace.create(tmp_path / "unordered")
+    fill(unordered, VOTES)
+    with unordered.lake() as lake:
+        lake.con.execute("update raw.judgments set is_display_order_known = false")
+    diagnose(unordered)
+    for each, has_order in ((workspace, True), (unordered, False)):
+        shown = CliRunner().invoke(app, ["annotators", "-w", str(each.root)]).stdout
+        (line,) = [line for line in shown.splitlines() if line.split()[:1] == ["u"]]
+        assert (line.split()[4] == "-") is not has_order, line
+        assert ("first: - where no source says" in shown) is not has_order
+
+
 def test_a_pair_is_found_by_the_beginning_of_its_id(workspace: Workspace) -> None:
     pair = rows(workspace, "select min(pair_id) from raw.pair_estimates")[0][0]
     shown = CliRunner().invoke(app, ["pair", pair[:10], "-w", str(workspace.root)])

@@ -45,7 +45,7 @@ def test_what_commands_print_can_be_typed(tmp_path: Path) -> None:
     made = CliRunner().invoke(app, ["init", str(root)])
     assert made.stdout.strip() == f"{root} is ready; next: winnow ingest -w {shlex.quote(str(root))} FILE"
     listed = CliRunner().invoke(app, ["annotators", "-w", str(root)])
-    assert f'winnow sql -w {shlex.quote(str(root))} "from mart.annotator_report"' in listed.stdout
+    assert f'winnow sql -w {shlex.quote(str(root))} "select annotator_id, tie_rate' in listed.stdout
     (line,) = [line for line in listed.stdout.splitlines() if "winnow sql" in line]
-    typed = shlex.split(line.partition("winnow ")[2].partition(" (")[0])
+    typed = shlex.split(line.partition("winnow ")[2])
     assert CliRunner().invoke(app, typed).exit_code == 0
