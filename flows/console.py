@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from flows.hints import hint
 from flows.report import StageReport
 
 out = Console(highlight=False)
@@ -41,8 +43,14 @@ def progress(description: str, total: int | None = None, unit: str = "") -> Iter
         bar.update(task, total=done if total is None else total)
 
 
-def say(report: StageReport) -> None:
-    """Print a stage's sentences as they stand: brackets in them are names, not markup."""
-    for number, line in enumerate(report.lines):
+def say(report: StageReport, workspace: Path = Path()) -> None:
+    """Print a stage's sentences as they stand: brackets in them are names, not markup.
+
+    Args:
+        report: of the stage.
+        workspace: what the user named, for the commands in the sentences.
+    """
+    for number, sentence in enumerate(report.lines):
+        line = hint(sentence, workspace)
         head = (f"{report.stage:<9}", "bold green") if number == 0 else " " * 9
         out.print(Text.assemble(head, " ", line), soft_wrap=True)

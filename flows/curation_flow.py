@@ -133,7 +133,7 @@ def curation(
     reports: list[StageReport] = []
 
     def done(report: StageReport) -> StageReport:
-        say(report)
+        say(report, Path(workspace))
         reports.append(report)
         return report
 

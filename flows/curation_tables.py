@@ -12,17 +12,19 @@ from flows.hints import hint
 from flows.narrow_table import narrow_table
 from flows.stages.advice import DryRun
 from flows.stages.curate import unknown_sentence
+from schemas.wording import counted
 
 _EXCERPT = 60
 
 
-def dry_run_tables(found: DryRun) -> None:
+def dry_run_tables(found: DryRun, workspace: Path = Path()) -> None:
     """Print what each rule would do, then its examples."""
     rules = found.rules
     out.print(
-        f"{rules.name} over {found.num_pairs:,} pairs, objective {rules.objective}, beta {rules.beta:g};"
+        f"{rules.name} over {counted(found.num_pairs, 'pair')}, objective {rules.objective}, beta {rules.beta:g};"
         " nothing is written"
     )
+    out.print(hint(found.scored, workspace), soft_wrap=True, markup=False)
     figures = ("matched", "alone", "applied", "weight removed")
     table = narrow_table("rule", "action", *figures, figures=figures)
     for each in found.previews:
@@ -42,7 +44,7 @@ def dry_run_tables(found: DryRun) -> None:
             condition = next(rule.when for rule in rules.rule if rule.name == each.count.rule)
             out.print(unknown_sentence(each.count, found.num_pairs, condition), soft_wrap=True)
     if found.num_adjudicated:
-        out.print(f"{found.num_adjudicated:,} pairs were decided by people, whatever the rules say.")
+        out.print(f"People decided {counted(found.num_adjudicated, 'pair')}, whatever the rules say.")
     for each in found.previews:
         if each.examples:
             out.print(f"\n[bold]{each.count.rule}[/], for example:")
@@ -54,7 +56,7 @@ def advice_lines(advice: Advice, workspace: Path) -> None:
     """Print the recommendation and its reasons."""
     out.print(f"[bold]objective {advice.objective}, beta {advice.beta:g}, profile {advice.profile}[/]")
     for reason in advice.reasons:
-        out.print(f"- {reason}", soft_wrap=True)
+        out.print(hint(f"- {reason}", workspace), soft_wrap=True, markup=False)
     out.print(hint(f"Try: winnow curate --rules {advice.profile} --dry-run", workspace), soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from curation.export.card import CardFigures
 from warehouse.lake import Lake
+from warehouse.scores import count_responses
 
 NUM_BINS = 40
 
@@ -60,6 +61,7 @@ def card_figures(lake: Lake, latest: dict[str, Any]) -> CardFigures:
         """,
         [latest["reference_id"]],
     ).row(0, named=True)
+    scored = None if latest["reference_id"] is None else count_responses(lake, latest["reference_id"])
     margins, histogram = _margins(lake, latest["reference_id"])
     return CardFigures(
         came_in=list(came_in.items()),
@@ -69,6 +71,9 @@ def card_figures(lake: Lake, latest: dict[str, Any]) -> CardFigures:
         agreement=agreement,
         noise=noise,
         margins=margins,
+        num_scored=0 if scored is None else scored.num_scored,
+        num_responses=came_in["responses"],
+        num_new=came_in["responses"] if scored is None else scored.num_new,
         histogram=histogram,
     )
 

@@ -6,8 +6,38 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from rich.table import Table
+
+from flows.narrow_table import narrow_table
+from flows.policies import policy_names
 from schemas.errors import QueryError
 from warehouse.lake import Lake
+
+_OF_POLICY = frozenset(
+    {
+        "reference_id",
+        "reference_chosen_logps",
+        "reference_rejected_logps",
+        "chosen_num_tokens",
+        "rejected_num_tokens",
+        "reference_margin",
+        "reference_margin_mean",
+        "is_margin_uncertain",
+        "is_reference_wrong",
+        "is_reference_wrong_mean",
+        "rlhf_margin",
+        "is_assumption_held",
+        "beta_max",
+        "p_flip",
+        "is_truncated",
+        "is_prompt_cut",
+        "length_difference",
+    }
+)
+"""Columns of ``mart.pair_diagnostics`` that another reference policy gives another value."""
+
+_FIGURES = ("tokens", "logps", "margin", "a token", "rlhf_margin", "beta_max")
+_NOTES = {"is_truncated": "does not fit", "is_prompt_cut": "prompt cut", "is_margin_uncertain": "within noise"}
 
 _VOTES = """
     select
@@ -45,8 +75,8 @@ def find_pair(lake: Lake, beginning: str) -> str:
     )
 
 
-def pair_evidence(lake: Lake, pair_id: str) -> Iterator[str]:
-    """Lines on a pair's texts, votes, consensus, contradictions and decision.
+def pair_evidence(lake: Lake, pair_id: str) -> Iterator[str | Table]:
+    """Lines on a pair's texts, votes, consensus, contradictions and decision, and a table of its reference policies.
 
     Raises:
         QueryError: there is no such pair among the diagnosed ones, or more than one that begins so.
@@ -64,11 +94,31 @@ def pair_evidence(lake: Lake, pair_id: str) -> Iterator[str]:
     yield "votes"
     for vote in lake.frame(_VOTES, [pair_id]).iter_rows(named=True):
         yield f"  {_vote(vote)}"
-    for row in rows.iter_rows(named=True):
-        known = {name: value for name, value in row.items() if value is not None and not name.endswith("_id")}
-        yield f"under reference {row['reference_id'] or '(nothing scored)'}"
-        yield from (f"  {name}: {_value(value)}" for name, value in known.items())
+    yield "evidence"
+    for name, value in first.items():
+        if value is not None and name not in _OF_POLICY and not name.endswith("_id"):
+            yield f"  {name}: {_value(value)}"
+    if first["reference_id"] is None:
+        yield "not scored by any reference policy yet"
+    else:
+        yield "reference policies: tokens and log-probs of chosen and rejected; margins in nats"
+        yield _policies(policy_names(lake), rows.to_dicts())
     yield from _more(lake, pair_id)
+
+
+def _policies(names: dict[str, str], rows: list[dict[str, Any]]) -> Table:
+    """A row for each reference policy."""
+    table = narrow_table("reference", *_FIGURES, "", figures=_FIGURES)
+    for row in sorted(rows, key=lambda row: list(names).index(row["reference_id"])):
+        sides = ("chosen_num_tokens", "rejected_num_tokens"), ("reference_chosen_logps", "reference_rejected_logps")
+        margins = ("reference_margin", "reference_margin_mean", "rlhf_margin", "beta_max")
+        table.add_row(
+            names[row["reference_id"]],
+            *(" ".join(_figure(row[name]) for name in pair) for pair in sides),
+            *(_figure(row[name]) for name in margins),
+            ", ".join(note for name, note in _NOTES.items() if row[name]),
+        )
+    return table
 
 
 def _more(lake: Lake, pair_id: str) -> Iterator[str]:
@@ -85,6 +135,10 @@ def _vote(vote: dict[str, Any]) -> str:
     reliability = "" if vote["reliability"] is None else f", reliability {vote['reliability']:.2f}"
     shown = "" if vote["shown"] is None else f", {vote['shown']}"
     return f"{vote['annotator_id']}: {vote['preferred']}{shown}{reliability} ({vote['source']}, {vote['judgment_id']})"
+
+
+def _figure(value: Any) -> str:
+    return "-" if value is None else _value(value)
 
 
 def _value(value: Any) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from flows.policies import policy_names, scored_line
+from schemas.wording import counted
 from warehouse.lake import Lake
 
 _WORST = """
@@ -57,7 +59,7 @@ def _agreement(lake: Lake) -> str:
     if alpha is None:
         return f"agreement: every vote on the {num_units:,} pairs with two or more is the same"
     return (
-        f"agreement: Krippendorff's alpha {alpha:.2f} ({low:.2f} to {high:.2f}) on {num_units:,} pairs;"
+        f"agreement: Krippendorff's alpha {alpha:.2f} ({low:.2f} to {high:.2f}) on {counted(num_units, 'pair')};"
         f" {num_excluded:,} with fewer than two votes are left out"
     )
 
@@ -73,7 +75,7 @@ def _annotators(lake: Lake) -> tuple[str, ...]:
         lines.append(
             f"  {row['annotator_id']} ({row['criterion']}): {_reason(row)}; reliability"
             f" {row['reliability']:.2f} ({row['reliability_low']:.2f} to {row['reliability_high']:.2f})"
-            f" from {row['num_votes']:,} votes"
+            f" from {counted(row['num_votes'], 'vote')}"
         )
     if not lines:
         return (f"annotators: none of {total:,} is flagged, and none is named",)
@@ -142,18 +144,19 @@ def _cycles(lake: Lake) -> str:
     num_pairs, num_on_cycles = lake.con.execute(
         "select (select count(*) from raw.pair_estimates), (select count(*) from raw.pair_graph)"
     ).fetchall()[0]
-    return f"cycles: {num_on_cycles / num_pairs:.1%} of {num_pairs:,} pairs lie on one"
+    return f"cycles: {num_on_cycles / num_pairs:.1%} of {counted(num_pairs, 'pair')} lie on one"
 
 
 def _safe_betas(lake: Lake) -> tuple[str, ...]:
     lines = []
-    policies = lake.con.execute("select distinct reference_id from mart.beta_sensitivity order by 1").fetchall()
-    for (reference_id,) in policies:
+    for reference_id, name in policy_names(lake).items():
+        lines.append(scored_line(lake, reference_id))
         shares = dict(
             lake.con.execute(
                 "select beta, share_failing from mart.beta_sensitivity where reference_id = ?", [reference_id]
             ).fetchall()
         )
-        curve = ", ".join(f"{shares[beta]:.1%} at {beta:g}" for beta in _BETAS)
-        lines.append(f"beta, share of pairs on which the assumption fails under {reference_id[:8]}: {curve}")
+        if shares:
+            curve = ", ".join(f"{shares[beta]:.1%} at {beta:g}" for beta in _BETAS)
+            lines.append(f"beta, share of pairs on which the assumption fails under {name}: {curve}")
     return tuple(lines) or ("beta: nothing is scored yet; winnow score, then this line shows which beta is safe",)

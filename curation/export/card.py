@@ -12,6 +12,8 @@ from curation.export.formats.layout import Layout
 from curation.export.manifest import Provenance
 from curation.export.plots import bars, histogram
 from schemas.enums import Split
+from schemas.policy_names import policy_name
+from schemas.wording import counted
 
 FILE_NAME = "README.md"
 
@@ -29,6 +31,9 @@ class CardFigures:
         agreement: rows of Krippendorff's alpha over the whole set: level, alpha, alpha_low, alpha_high, num_units.
         noise: mean_p_wrong (1 - p_consensus_right), mean_p_flip (None until it is known), share_single_vote.
         margins: quantiles of the reference margin before and after: label, q05, q25, q50, q75, q95, share_wrong.
+        num_scored: responses with a log-prob under the reference policy.
+        num_responses: all responses.
+        num_new: those that it has not met: scoring is not complete where there are some.
         histogram: edges and two series of shares, before and after; None where nothing is scored.
     """
 
@@ -39,6 +44,9 @@ class CardFigures:
     agreement: Sequence[Mapping[str, Any]]
     noise: Mapping[str, Any]
     margins: Sequence[Mapping[str, Any]]
+    num_scored: int
+    num_responses: int
+    num_new: int
     histogram: tuple[tuple[float, float], list[float], list[float]] | None
 
 
@@ -51,7 +59,7 @@ def write_card(
         (folder / name).write_text(text, encoding="utf-8")
     sections = [
         _front_matter(counts, layout, provenance),
-        _head(counts, provenance),
+        _head(counts, provenance, figures),
         _came_in(figures),
         _decided(figures, plots),
         _agreement(figures),
@@ -89,21 +97,18 @@ def _front_matter(counts: Mapping[str, int], layout: Layout, provenance: Provena
     return "\n".join([*lines, "---"])
 
 
-def _model_name(model: str) -> str:
-    """A Hub id, or the name of a folder: where it lies on the writer's machine says nothing to a reader."""
-    return Path(model).name if Path(model).is_absolute() else model
-
-
-def _head(counts: Mapping[str, int], provenance: Provenance) -> str:
+def _head(counts: Mapping[str, int], provenance: Provenance, figures: CardFigures) -> str:
     rules, reference = provenance.rules, provenance.reference
-    policy = (
-        "not scored by a reference policy" if reference is None else f"scored by `{_model_name(reference['model'])}`"
-    )
+    policy = "not scored by a reference policy"
+    if reference is not None:
+        total = counted(figures.num_responses, "response")
+        policy = f"scored by {policy_name(reference)}, {figures.num_scored:,} of {total}"
     return (
         f"# Preference pairs, curated with {rules['name']}\n\n"
-        f"{counts['train']:,} pairs to train on and {counts['test']:,} held out, cut by groups of near-duplicate"
-        f" prompts; {policy}.\nObjective `{rules['objective']}`, beta {rules['beta']:g}."
-        f" Curation run `{provenance.curation_run_id}`."
+        f"{counted(counts['train'], 'pair')} to train on and {counts['test']:,} held out, cut by groups of"
+        f" near-duplicate prompts; {policy}.\nObjective `{rules['objective']}`, beta {rules['beta']:g}."
+        f" Decisions `{provenance.curation_run_id}`: the id is a hash of them, and the curation runs that decided so"
+        " have it, from the second on with a number behind it."
     )
 
 
@@ -120,7 +125,7 @@ def _decided(figures: CardFigures, plots: Mapping[str, str]) -> str:
         for rule in figures.rules
     ]
     text = (
-        f"## What was done and why\n\nOf {totals['num_pairs']:,} pairs {totals['num_dropped']:,} were dropped,"
+        f"## What was done and why\n\nOf {counted(totals['num_pairs'], 'pair')} {totals['num_dropped']:,} were dropped,"
         f" {totals['num_flipped']:,} flipped, {totals['num_reweighted']:,} reweighted,"
         f" {totals['num_soft_labelled']:,} given a soft label and {totals['num_routed']:,} routed to another objective;"
         f" people decided {totals['num_adjudicated']:,}. The weight that is left is {totals['total_weight']:,.1f}.\n"
@@ -140,7 +145,7 @@ def _agreement(figures: CardFigures) -> str:
             interval = f" (95 % interval {row['alpha_low']:.3f} to {row['alpha_high']:.3f})"
         lines.append(
             f"- Krippendorff's alpha, {row['level']}: {row['alpha']:.3f}{interval}, over"
-            f" {row['num_units']:,} pairs with several votes."
+            f" {counted(row['num_units'], 'pair')} with several votes."
         )
     if len(lines) == 1:
         lines.append("- Agreement is not defined: no pair has two votes, or it was not computed.")
@@ -175,7 +180,8 @@ def _limits(layout: Layout, provenance: Provenance, figures: CardFigures) -> str
     for rule in figures.rules:
         if rule["num_unknown"]:
             lines.append(
-                f"- The condition of `{rule['rule']}` was NULL on {rule['num_unknown']:,} pairs and did not match."
+                f"- The condition of `{rule['rule']}` was NULL on {counted(rule['num_unknown'], 'pair')} and did not"
+                " match."
             )
     if provenance.reference is None:
         lines.append("- There are no reference log-probs; a trainer that needs them must compute them.")
@@ -183,6 +189,11 @@ def _limits(layout: Layout, provenance: Provenance, figures: CardFigures) -> str
         lines.append(
             "- Reference log-probs belong to the tokenizer and chat template named in `manifest.json`; under others"
             " they are wrong."
+        )
+    if provenance.reference is not None and figures.num_new:
+        lines.append(
+            f"- Scoring was not complete: {counted(figures.num_new, 'response')} had not met the reference policy, and"
+            " their pairs have no reference log-probs."
         )
     if layout.loses:
         lines.append(f"- The {layout.name} format has no room for {', '.join(layout.loses)}.")

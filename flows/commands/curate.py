@@ -35,11 +35,11 @@ def curate(
         from flows.curation_tables import dry_run_tables
         from flows.stages.advice import dry_run as look
 
-        dry_run_tables(look(opened, rules=rules, reference_id=reference))
+        dry_run_tables(look(opened, rules=rules, reference_id=reference), workspace)
         return
     from flows.stages.curate import curate as run_stage
 
-    say(run_stage(opened, rules=rules, reference_id=reference))
+    say(run_stage(opened, rules=rules, reference_id=reference), workspace)
 
 
 def advise(workspace: WorkspaceOption = Path(), reference: ReferenceOption = None) -> None:
@@ -61,4 +61,4 @@ def adjudicate(
     from flows.stages.adjudicate import adjudicate as run_stage
     from flows.workspace import Workspace
 
-    say(run_stage(Workspace.open(workspace), file, by=by))
+    say(run_stage(Workspace.open(workspace), file, by=by), workspace)

@@ -26,7 +26,7 @@ def diagnose(
     from flows.stages.diagnose import diagnose as run_stage
     from flows.workspace import Workspace
 
-    say(run_stage(Workspace.open(workspace), beta=beta))
+    say(run_stage(Workspace.open(workspace), beta=beta), workspace)
 
 
 def annotators(
@@ -110,5 +110,5 @@ def pair(
     from flows.workspace import Workspace
 
     with Workspace.open(workspace).lake(read_only=True) as lake:
-        for line in pair_evidence(lake, pair_id):
-            out.print(line, soft_wrap=True, markup=False)
+        for part in pair_evidence(lake, pair_id):
+            out.print(part, soft_wrap=isinstance(part, str), markup=False)

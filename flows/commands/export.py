@@ -29,4 +29,4 @@ def export(
     from flows.stages.export import export as run_stage
     from flows.workspace import Workspace
 
-    say(run_stage(Workspace.open(workspace), target=target, format=format))
+    say(run_stage(Workspace.open(workspace), target=target, format=format), workspace)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from curation.advise import BETAS, DOUBTFUL, FAILING_SHARE, Advice, Diagnostics, advise
@@ -10,16 +10,16 @@ from curation.rules.compile import compile_rules
 from curation.rules.decide import decide
 from curation.rules.preview import RulePreview, preview
 from curation.rules.ruleset import RuleSet, load_rules
+from flows.policies import chosen_line
 from flows.stages.curate import (
     ADJUDICATED,
     choose_reference,
     failures_named,
-    nothing_to_curate,
+    no_pairs,
     pair_columns,
     pairs_relation,
 )
 from flows.workspace import Workspace
-from schemas.errors import RuleError
 from warehouse.narrow_diagnostics import diagnostics_under
 
 
@@ -31,6 +31,7 @@ class DryRun:
         rules: the rule set.
         num_pairs: pairs that it would decide on.
         num_adjudicated: pairs that people decided, whatever the rules say.
+        scored: which policy's log-probs the rules read, and how much of the set it has scored.
         previews: one for each rule, in order.
         texts: prompt, chosen and rejected of every example pair, by pair id.
     """
@@ -38,6 +39,7 @@ class DryRun:
     rules: RuleSet
     num_pairs: int
     num_adjudicated: int
+    scored: str
     previews: list[RulePreview]
     texts: dict[str, dict[str, Any]]
 
@@ -54,7 +56,7 @@ def dry_run(workspace: Workspace, *, rules: str | None = None, reference_id: str
         compiled = compile_rules(ruleset, pair_columns(lake))
         num_pairs = int(lake.value("select count(*) from raw.pair_estimates"))
         if num_pairs == 0:
-            raise nothing_to_curate()
+            raise no_pairs(lake, "curate")
         pairs = pairs_relation(compiled, diagnostics_under(lake.con, reference))
         with failures_named(lake, compiled, reference):
             decide(lake.con, compiled, pairs=pairs, adjudicated=ADJUDICATED)
@@ -72,7 +74,8 @@ def dry_run(workspace: Workspace, *, rules: str | None = None, reference_id: str
             [examples],
         ).to_dicts()
         num_adjudicated = int(lake.value("select count(*) from adjudicated_pairs"))
-    return DryRun(ruleset, num_pairs, num_adjudicated, previews, {row["pair_id"]: row for row in rows})
+        scored = chosen_line(lake, reference)
+    return DryRun(ruleset, num_pairs, num_adjudicated, scored, previews, {row["pair_id"]: row for row in rows})
 
 
 def advice(workspace: Workspace, *, reference_id: str | None = None) -> tuple[Advice, Diagnostics]:
@@ -111,8 +114,10 @@ def advice(workspace: Workspace, *, reference_id: str | None = None) -> tuple[Ad
             """,
             [reference],
         ).row(0, named=True)
-    if row["num_pairs"] == 0:
-        raise RuleError("there are no pairs to advise on", mend="winnow ingest, then winnow diagnose")
+        if row["num_pairs"] == 0:
+            raise no_pairs(lake, "advise on")
+        scored = chosen_line(lake, reference)
     shares = {beta: row.pop(f"failing_{number}") for number, beta in enumerate(BETAS)}
     found = Diagnostics(share_failing={beta: share or 0.0 for beta, share in shares.items()}, **row)
-    return advise(found), found
+    advised = advise(found)
+    return replace(advised, reasons=(scored, *advised.reasons)), found

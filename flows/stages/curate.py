@@ -18,10 +18,12 @@ from curation.rules.failures import RuleRunError, named
 from curation.rules.ruleset import RuleSet, load_rules
 from flows.console import progress
 from flows.lineage import Run, finished_run, input_hash
+from flows.policies import chosen_line
 from flows.report import StageReport
 from flows.workspace import Workspace
 from schemas.errors import RuleError
 from schemas.identity import digest
+from schemas.wording import counted
 from warehouse.decisions import next_run_number, write_run
 from warehouse.lake import Lake
 from warehouse.narrow_diagnostics import SIDES, diagnostics_under
@@ -71,15 +73,18 @@ def curate(
         identity = {"rules_hash": ruleset.sha256, "reference_id": reference}
         hash_of_input = input_hash(lake, "curate", identity, UPSTREAM)
         previous = finished_run(lake, "curate", hash_of_input)
+        scored = chosen_line(lake, reference)
         if previous is not None:
-            return _nothing_new(lake, previous)
+            return _nothing_new(lake, previous, scored)
+        if not lake.value("select count(*) from raw.pair_estimates"):
+            raise no_pairs(lake, "curate")
         told = _told(lake)
         run = Run.start("curate", input_hash=hash_of_input, settings=settings, flow_run_id=flow_run_id)
         with progress("curate") as advance, failures_named(lake, compiled, reference):
             facts = lake.transact(run.run_id, lambda con: _work(con, run, compiled, reference))
             advance(1, "")
     return StageReport(
-        "curate", facts["curation_run_id"], facts["num_changed"], facts, tuple(_sentences(facts, ruleset, told))
+        "curate", facts["curation_run_id"], facts["num_changed"], facts, tuple(_sentences(facts, ruleset, told, scored))
     )
 
 
@@ -142,8 +147,6 @@ def _work(
     counts = count_rules(con, compiled.rules.rule)
     con.execute("drop table decided")
     totals = run_totals(con)
-    if totals["num_pairs"] == 0:
-        raise nothing_to_curate()
     record_curation_run(
         con,
         run_id=run.run_id,
@@ -166,9 +169,11 @@ def _work(
     return facts
 
 
-def nothing_to_curate() -> RuleError:
-    """What is said where no pair is diagnosed yet."""
-    return RuleError("there are no pairs to curate", mend="winnow ingest, then winnow diagnose")
+def no_pairs(lake: Lake, purpose: str) -> RuleError:
+    """What is said where no pair is diagnosed yet; ``purpose`` is what there are none to do."""
+    has_judgments = lake.value("select count(*) from raw.judgments") > 0
+    mend = "winnow diagnose" if has_judgments else "winnow ingest, then winnow diagnose"
+    return RuleError(f"there are no pairs to {purpose}", mend=mend)
 
 
 def run_totals(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
@@ -240,10 +245,11 @@ def unused_run_id(con: duckdb.DuckDBPyConnection, content_id: str) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _nothing_new(lake: Lake, run_id: str) -> StageReport:
+def _nothing_new(lake: Lake, run_id: str, scored: str) -> StageReport:
     stored = lake.value("select facts from raw.runs where run_id = ?", [run_id])
     facts = {**json.loads(stored), "num_changed": 0}
-    return StageReport("curate", None, 0, facts, ("Nothing new: same rules and same input as the last run.",))
+    line = "Nothing new: same rules and same input as the last run."
+    return StageReport("curate", None, 0, facts, (line, scored))
 
 
 def _told(lake: Lake) -> set[str]:
@@ -253,7 +259,7 @@ def _told(lake: Lake) -> set[str]:
     return {rule["rule"] for rule in rules if rule["num_unknown"]}
 
 
-def _sentences(facts: dict[str, Any], rules: RuleSet, told: set[str]) -> list[str]:
+def _sentences(facts: dict[str, Any], rules: RuleSet, told: set[str], scored: str) -> list[str]:
     total = facts["num_pairs"]
     parts = [
         f"{facts[f'num_{name}']:,} {name.replace('_', '-')}"
@@ -261,7 +267,7 @@ def _sentences(facts: dict[str, Any], rules: RuleSet, told: set[str]) -> list[st
         if facts[f"num_{name}"]
     ]
     what = ", ".join(parts) or "all kept as they are"
-    lines = [f"{rules.name}: {total:,} pairs, {what}; weight {facts['total_weight']:,.1f}."]
+    lines = [f"{rules.name}: {counted(total, 'pair')}, {what}; weight {facts['total_weight']:,.1f}.", scored]
     unknown = [RuleCount(**each) for each in facts["rules"] if each["num_unknown"] and each["rule"] not in told]
     conditions = {rule.name: rule.when for rule in rules.rule}
     lines += [unknown_sentence(each, total, conditions[each.rule]) for each in unknown]
@@ -271,7 +277,7 @@ def _sentences(facts: dict[str, Any], rules: RuleSet, told: set[str]) -> list[st
 def unknown_sentence(count: RuleCount, num_pairs: int, condition: str) -> str:
     """Say that a rule's condition was NULL, and so did not match."""
     is_everywhere = count.num_unknown == num_pairs
-    where = "every pair" if is_everywhere else f"{count.num_unknown:,} of {num_pairs:,} pairs"
+    where = "every pair" if is_everywhere else f"{count.num_unknown:,} of {counted(num_pairs, 'pair')}"
     why = ": p_flip is not computed yet" if is_everywhere and "p_flip" in condition else ""
     return f"The condition of {count.rule} is NULL on {where}, and does not match there{why}."
 

@@ -21,9 +21,11 @@ from curation.export.write import Written, write_export
 from flows.console import progress
 from flows.export_figures import card_figures
 from flows.lineage import Run, input_hash
+from flows.policies import scored_line
 from flows.report import StageReport
 from flows.workspace import Workspace
 from schemas.errors import ExportError
+from schemas.wording import counted
 from warehouse.lake import Lake
 
 UPSTREAM = ("ingest", "score", "diagnose", "adjudicate", "curate")
@@ -81,7 +83,11 @@ def export(
             run.record(con, num_changed=facts["num_pairs"], facts=facts)
 
         lake.transact(run.run_id, record)
-        lines = tuple(_sentences(lake, facts, layout, options.test_share))
+        lines = (
+            *_sentences(lake, facts, layout, options.test_share),
+            *_same_decisions(latest),
+            scored_line(lake, latest["reference_id"]),
+        )
     return StageReport("export", run.run_id, facts["num_pairs"], facts, lines)
 
 
@@ -172,7 +178,9 @@ def _facts(written: Written, folder: Path, layout: Layout, latest: dict[str, Any
 
 
 def _sentences(lake: Lake, facts: dict[str, Any], layout: Layout, test_share: float) -> Sequence[str]:
-    lines = [f"{facts['num_train']:,} pairs to train on and {facts['num_test']:,} held out in {facts['path']}."]
+    lines = [
+        f"{counted(facts['num_train'], 'pair')} to train on and {facts['num_test']:,} held out in {facts['path']}."
+    ]
     if not facts["num_test"] and test_share:
         lines.append(
             f"Warning: no pair is held out: export.test_share is {test_share:g}, and there are few groups of prompts."
@@ -183,6 +191,12 @@ def _sentences(lake: Lake, facts: dict[str, Any], layout: Layout, test_share: fl
     if lost:
         lines.append(f"The {layout.name} format has no room for {', '.join(lost)}; they are left out.")
     return lines
+
+
+def _same_decisions(latest: dict[str, Any]) -> list[str]:
+    """Why the folder has another id than the run, where it has."""
+    run, content = latest["run_id"], latest["content_id"]
+    return [] if run == content else [f"{run} decides as {content} did, whose name the set has."]
 
 
 def _lost(lake: Lake, layout: Layout) -> list[str]:
@@ -209,4 +223,4 @@ def _lost(lake: Lake, layout: Layout) -> list[str]:
         "criterion": "criteria",
         "source": "sources",
     }
-    return [f"{words[what]} (of {row[what]:,} pairs)" for what in layout.loses if row[what]]
+    return [f"{words[what]} (of {counted(row[what], 'pair')})" for what in layout.loses if row[what]]

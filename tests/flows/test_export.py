@@ -10,6 +10,7 @@ import pytest
 
 from flows.stages.curate import curate
 from flows.stages.export import export
+from flows.stages.versions import restore
 from flows.workspace import Workspace
 from schemas.errors import ExportError
 from tests.generated_lake import REFERENCE_ID, fill
@@ -58,6 +59,19 @@ def test_the_manifest_says_where_the_set_comes_from(workspace: Workspace, tmp_pa
     assert manifest["licence"] == "MIT"
     assert manifest["sources"] == [{"source": "made", "licence": "CC0", "num_pairs": report.num_changed}]
     assert len([file for file in manifest["files"] if file["split"] == "train"]) > 2
+
+
+def test_a_set_is_named_by_its_decisions_and_the_run_that_repeats_them_is_said(tmp_path: Path) -> None:
+    made = curated(tmp_path / "repeated")
+    first = curate(made, rules="minimal")
+    assert not any("decides as" in line for line in export(made, target=tmp_path / "once").lines)
+    curate(made, rules="dpo-safe")
+    again = restore(made, str(first.run_id))
+    assert again.run_id == f"{first.run_id}-2"
+    report = export(made, target=tmp_path / "twice")
+    assert f"{again.run_id} decides as {first.run_id} did, whose name the set has." in report.lines
+    assert report.facts["curation_run_id"] == again.run_id
+    assert contents(tmp_path / "once") == contents(tmp_path / "twice")
 
 
 def test_the_trainer_opens_it_and_checks_its_hashes(workspace: Workspace, tmp_path: Path) -> None:

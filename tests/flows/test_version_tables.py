@@ -87,11 +87,11 @@ def test_a_dry_run_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     found = dry_run(workspace, rules="annotator-consensus")
     curation_tables.dry_run_tables(found)
     lines = console.export_text().splitlines()
-    rows = {line.split()[0]: line.split() for line in lines[3 : 3 + len(found.previews)]}
+    rows = {line.split()[0]: line.split() for line in lines[4 : 4 + len(found.previews)]}
     for each in found.previews:  # no name is broken
         count = each.count
         assert rows[count.rule] == [
             *(count.rule, count.action, f"{count.num_matched:,}", f"{count.num_alone:,}", f"{count.num_applied:,}"),
             f"{each.weight_removed:,.1f}",
         ]
-    assert max(len(line.rstrip()) for line in lines[1 : 3 + len(found.previews)]) <= WIDTH
+    assert max(len(line.rstrip()) for line in lines[1 : 4 + len(found.previews)]) <= WIDTH
