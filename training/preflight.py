@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.errors import EngineError, TrainingError
+from schemas.wording import counted
 from training.objectives import TRAITS, Objective
 from training.settings import LossSettings, TrainSettings
 
@@ -100,7 +101,7 @@ def check_pairs(table: pa.Table, objectives: Sequence[LossSettings]) -> None:
     check_values(table)
     weight, soft = numbers(table, "weight", 1.0), numbers(table, "soft_label", 1.0)
     if not bool((weight > 0).any()):
-        none = "no pairs" if table.num_rows == 0 else f"{table.num_rows} pairs, and the weight of each is 0"
+        none = "no pairs" if table.num_rows == 0 else f"{counted(table.num_rows, 'pair')}, and the weight of each is 0"
         raise TrainingError(f"the export has {none}: there are no pairs to train on", mend="loosen the rules")
     reference = numbers(table, "reference_chosen_logps", np.nan) + numbers(table, "reference_rejected_logps", np.nan)
     names = _names(table)
@@ -115,19 +116,20 @@ def _check_objective(loss: LossSettings, num_without_reference: int, num_soft: i
     traits = TRAITS[loss.objective]
     if traits.needs_reference and num_without_reference:
         raise TrainingError(
-            f"{num_without_reference} pairs have no reference log-probs, which objective {loss.objective.value} needs",
+            f"{counted(num_without_reference, 'pair')} without reference log-probs, which objective"
+            f" {loss.objective.value} needs",
             mend="winnow score, then curate and export again",
         )
     if num_soft and not traits.takes_soft_labels:
         raise TrainingError(
-            f"{num_soft} pairs have a soft label, which has no meaning for objective {loss.objective.value}:"
+            f"{counted(num_soft, 'pair')} with a soft label, which has no meaning for objective {loss.objective.value}:"
             f" {traits.soft_label_reason}",
             mend="use cdpo, dpo or cpo, or rules without soft labels",
         )
     if num_soft and loss.sft_weight > 0:
         raise TrainingError(
-            f"{num_soft} pairs have a soft label, which has no meaning for train.sft_weight: its likelihood term is for"
-            " the chosen response alone",
+            f"{counted(num_soft, 'pair')} with a soft label, which has no meaning for train.sft_weight:"
+            " its likelihood term is for the chosen response alone",
             mend="leave sft_weight out, or use rules without soft labels",
         )
 

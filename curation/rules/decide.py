@@ -17,6 +17,7 @@ from curation.rules.fingerprint import fingerprint
 from curation.rules.ruleset import Rule, RuleSet
 from schemas.enums import Action
 from schemas.errors import RuleError
+from schemas.wording import counted
 
 _BATCH_ROWS = 16_384
 
@@ -197,6 +198,7 @@ def _refuse(con: duckdb.DuckDBPyConnection, rule: Rule, num_bad: int, bad: str) 
     what, meant = ("weight", "finite and not below 0") if is_weight else ("soft label", "between 0 and 1")
     shown = "NULL" if row[1] is None else f"{row[1]:g}"
     raise RuleError(
-        f"rule {rule.name!r}: the {what} {rule.value!r} is {shown} on pair {row[0]} and bad on {num_bad:,} pairs",
+        f"rule {rule.name!r}: the {what} {rule.value!r} is {shown} on pair {row[0]} and bad on"
+        f" {counted(num_bad, 'pair')}",
         mend=f"a {what} is {meant}; use greatest, least or coalesce",
     )

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from schemas.wording import counted
+
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
@@ -33,8 +35,8 @@ def synth(
         manifest = write_world(made, folder, num_documents=corpus, advance=lambda steps: advance(steps, ""))
     counts = manifest["counts"]
     out.print(
-        f"[bold green]synth[/]     {counts['judgments']:,} judgments of {counts['annotators']} annotators on"
-        f" {counts['pairs']:,} pairs in {folder / 'judgments.jsonl'}, the truth in {folder / 'truth'}",
+        f"[bold green]synth[/]     {counted(counts['judgments'], 'judgment')} of {counts['annotators']} annotators on"
+        f" {counted(counts['pairs'], 'pair')} in {folder / 'judgments.jsonl'}, the truth in {folder / 'truth'}",
         soft_wrap=True,
     )
     file = shlex.quote(str(folder / "judgments.jsonl"))

@@ -13,6 +13,7 @@ from flows.report import StageReport
 from flows.workspace import Workspace
 from schemas.errors import SourceError
 from schemas.identity import digest
+from schemas.wording import counted
 from warehouse.lake import Lake
 
 COLUMNS = ("pair_id", "action", "chosen_id", "reason", "adjudicated_by")
@@ -79,7 +80,7 @@ def adjudicate(
 
         with lake.registered(new_adjudications=new):
             lake.transact(run.run_id, work)
-    line = f"{new.height:,} decisions kept; winnow curate puts them above its rules."
+    line = f"{counted(new.height, 'decision')} kept; winnow curate puts them above its rules."
     return StageReport("adjudicate", run.run_id, new.height, {"num_adjudicated": new.height}, (line,))
 
 

@@ -29,6 +29,7 @@ from flows.stages.ingest_files import (
 )
 from flows.stages.ingest_folder import staging_folder
 from flows.workspace import Workspace
+from schemas.wording import counted
 from warehouse.judgments import Inserted, insert_staged
 from warehouse.lake import Lake, claim_write
 
@@ -178,12 +179,12 @@ class _Ingest:
         more = f" and {len(self.done) - 4} more files" if len(self.done) > 4 else ""
         lines = [
             f"{formats}{more}",
-            f"{facts['num_judgments']:,} judgments on {facts['num_responses']:,} responses to"
-            f" {facts['num_prompts']:,} prompts are new, of {facts['num_rows']:,} rows",
+            f"{counted(facts['num_judgments'], 'judgment')} on {counted(facts['num_responses'], 'response')} to"
+            f" {counted(facts['num_prompts'], 'prompt')} are new, of {counted(facts['num_rows'], 'row')}",
         ]
         if facts["num_bad_rows"]:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in facts["reasons"].items())
-            lines.append(f"{facts['num_bad_rows']:,} rows in raw.quarantine: {reasons}")
+            lines.append(f"{counted(facts['num_bad_rows'], 'row')} in raw.quarantine: {reasons}")
         lines += [each.line for each in self.earlier]
         return StageReport("ingest", self.run.run_id, self.inserted.total, facts, tuple(lines))
 

@@ -21,6 +21,7 @@ from curation.ingest.staging import FileTally
 from flows.console import progress
 from flows.workspace import Workspace
 from schemas.errors import EmptySourceError, SourceError, WorkspaceError
+from schemas.wording import counted
 
 KILOBYTE = 1 << 10
 Advance = Callable[[int, str], None]
@@ -107,9 +108,9 @@ def read_file(
         tally.add(batch)
         read_bytes += num_bytes
         rate = tally.num_rows / max(time.monotonic() - started, 1e-3)
-        advance(read_bytes // KILOBYTE - kilobytes, f"{source.source}: {tally.num_rows:,} rows, {rate:,.0f}/s")
+        advance(read_bytes // KILOBYTE - kilobytes, f"{source.source}: {counted(tally.num_rows, 'row')}, {rate:,.0f}/s")
         kilobytes = read_bytes // KILOBYTE
-    advance(num_kilobytes(source) - kilobytes, f"{source.source}: {tally.num_rows:,} rows")
+    advance(num_kilobytes(source) - kilobytes, f"{source.source}: {counted(tally.num_rows, 'row')}")
     return tally
 
 
@@ -128,7 +129,7 @@ def check_share(source: SourceFile, tally: FileTally, most: float) -> None:
         raise EmptySourceError(f"{source} is empty", mend="give a file with rows")
     if tally.failed_share > most:
         raise SourceError(
-            f"{source}: {tally.num_failed_rows:,} of {tally.num_rows:,} rows are bad as {source.format.name}"
+            f"{source}: {tally.num_failed_rows:,} of {counted(tally.num_rows, 'row')} are bad as {source.format.name}"
             f" ({tally.failed_share:.1%}, allowed {most:.1%}): {tally.commonest()}",
             mend="mend the file, name its format with --format, or raise --max-quarantined-share",
         )

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.stages.ingest_preview import Preview
+from schemas.wording import counted
 
 _MOST_CHARACTERS = 200
 _EXAMPLE_CHARACTERS = 100
@@ -24,11 +25,13 @@ def preview_tables(found: Preview) -> Iterator[RenderableType]:
     yield Text(str(found.source))
     yield _line(f"read as {format.name}: {format.about}")
     yield _line(
-        f"{tally.num_judgments:,} judgments of {tally.num_rows:,} rows; {tally.num_bad_rows:,} rows for quarantine"
+        f"{counted(tally.num_judgments, 'judgment')} of {counted(tally.num_rows, 'row')};"
+        f" {counted(tally.num_bad_rows, 'row')} for quarantine"
     )
     if found.is_refused:
         why = "it has no rows" if not tally.num_rows else (
-            f"{tally.num_failed_rows:,} rows ({tally.failed_share:.1%}) are bad, allowed are {found.allowed_share:.1%}"
+            f"{counted(tally.num_failed_rows, 'bad row')} ({tally.failed_share:.1%}),"
+            f" allowed are {found.allowed_share:.1%}"
         )  # fmt: skip
         yield _line(f"ingest would refuse it: {why}", "bold red")
     if found.has_passing_key:

@@ -8,6 +8,7 @@ from typing import Any
 
 from flows.report import StageReport
 from flows.workspace import Workspace
+from schemas.wording import counted
 from warehouse.lake import Lake
 
 _REFERENCE = """
@@ -86,8 +87,8 @@ def share(count: int, total: int) -> str:
 def _reference_sentence(reference: dict[str, Any]) -> str:
     total = reference["num_scored"]
     return (
-        f"The reference favors the rejected answer on {share(reference['num_wrong'], total)} of {total:,} pairs "
-        f"summed, and on {share(reference['num_wrong_mean'], total)} per token."
+        f"The reference favors the rejected answer on {share(reference['num_wrong'], total)} of"
+        f" {counted(total, 'pair')} summed, and on {share(reference['num_wrong_mean'], total)} per token."
     )
 
 

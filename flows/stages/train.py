@@ -16,6 +16,7 @@ from flows.lineage import Run
 from flows.report import StageReport
 from flows.workspace import Workspace
 from schemas.errors import ExportError
+from schemas.wording import counted
 from warehouse.lake import Lake
 
 if TYPE_CHECKING:
@@ -241,14 +242,17 @@ def _sentences(plan: TrainingPlan, facts: dict[str, Any]) -> list[str]:
     ]
     figures = ", ".join(parts) if parts else "no held-out pairs"
     lines = [
-        f"{plan.loss.objective.value}, {facts['num_steps']} steps on {facts['num_train']:,} pairs: {figures}",
+        f"{plan.loss.objective.value}, {counted(facts['num_steps'], 'step')} on"
+        f" {counted(facts['num_train'], 'pair')}: {figures}",
         f"{facts['checkpoint']}",
     ]
     if facts["num_too_long"] + facts["num_weightless"]:
-        lines.append(f"{facts['num_too_long']} pairs were too long and {facts['num_weightless']} had no weight")
+        lines.append(
+            f"left out: {counted(facts['num_too_long'], 'pair')} too long, {facts['num_weightless']:,} without weight"
+        )
     if facts["num_cut_otherwise"]:
         lines.append(
-            f"{facts['num_cut_otherwise']} pairs were left out: their log-probs are of a prompt that the scorer cut"
+            f"left out: {counted(facts['num_cut_otherwise'], 'pair')} with log-probs of a prompt that the scorer cut"
             " elsewhere; to train on them, score again with this max_length and truncate"
         )
     if facts["check"] is not None:

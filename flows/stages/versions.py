@@ -13,6 +13,7 @@ from flows.lineage import Run
 from flows.report import StageReport
 from flows.stages.curate import ADJUDICATED, curation_id, run_totals, unused_run_id
 from flows.workspace import Workspace
+from schemas.wording import counted
 from warehouse.diff import curation_run
 from warehouse.versions import decisions_of, restore_run
 from warehouse.versions import prune as prune_lake
@@ -33,9 +34,13 @@ def restore(workspace: Workspace, run_id: str) -> StageReport:
         rules = json.loads(lake.value("select facts from raw.runs where run_id = ?", [old["run_id"]]))["rules"]
         started = Run.start("curate", input_hash=f"restored:{old['run_id']}", settings=settings)
         facts = lake.transact(started.run_id, lambda con: _restore(con, old, started, rules))
-    lines = [f"{facts['curation_run_id']} decides as {old['run_id']}; {facts['num_changed']:,} decisions changed."]
+    lines = [
+        f"{facts['curation_run_id']} decides as {old['run_id']}; {counted(facts['num_changed'], 'decision')} changed."
+    ]
     if facts["num_overruled"]:
-        lines.append(f"{facts['num_overruled']:,} pairs that people decided on since then stay as they decided.")
+        lines.append(
+            f"People decided otherwise on {counted(facts['num_overruled'], 'pair')} since then, and that stays."
+        )
     return StageReport("restore", facts["curation_run_id"], facts["num_changed"], facts, tuple(lines))
 
 
@@ -91,7 +96,7 @@ def prune(workspace: Workspace, *, keep_last: int, grace_hours: float = 1.0) -> 
         "num_snapshots_expired": pruned.num_snapshots_expired,
     }
     line = (
-        f"Kept {len(pruned.kept_runs)} curation runs, forgot {len(pruned.removed_runs)}, with"
-        f" {pruned.num_decisions_removed:,} decisions and {pruned.num_snapshots_expired:,} snapshots."
+        f"Kept {counted(len(pruned.kept_runs), 'curation run')}, forgot {len(pruned.removed_runs)}, with"
+        f" {counted(pruned.num_decisions_removed, 'decision')} and {counted(pruned.num_snapshots_expired, 'snapshot')}."
     )
     return StageReport("prune", None, pruned.num_decisions_removed, facts, (line,))

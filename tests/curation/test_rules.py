@@ -261,7 +261,7 @@ def test_a_bad_rule_file_names_the_key(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("action", "value", "message"),
     [
-        ("reweight", "reference_margin", "is -2 on pair a and bad on 1 pairs"),
+        ("reweight", "reference_margin", "is -2 on pair a and bad on 1 pair"),
         ("reweight", "exp(1000 * p_chosen)", "is inf on pair a"),
         ("reweight", "null::double", "is NULL on pair a"),
         ("soft_label", "p_chosen * 2", "is 1.5 on pair a"),

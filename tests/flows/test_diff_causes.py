@@ -154,7 +154,7 @@ def test_what_people_decided_since_then_outlives_a_restore(workspace: Workspace,
     curate(workspace, rules="minimal")
     report = restore(workspace, str(first.run_id))
     assert report.facts["num_overruled"] == 3
-    assert report.lines[1] == "3 pairs that people decided on since then stay as they decided."
+    assert report.lines[1] == "People decided otherwise on 3 pairs since then, and that stays."
     with workspace.lake(read_only=True) as lake:
         sql = "select pair_id, action, rules from mart.decisions where run_id = ? and is_adjudicated"
         found = {pair: (action, names) for pair, action, names in lake.con.execute(sql, [report.run_id]).fetchall()}

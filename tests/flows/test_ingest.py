@@ -272,7 +272,7 @@ def test_a_dry_run_shows_ten_rows_and_the_quarantine_and_writes_nothing(workspac
     lines = printed(shown)
     assert max(map(len, lines)) <= 80
     assert "  28 judgments of 30 rows; 2 rows for quarantine" in lines
-    assert "  ingest would refuse it: 2 rows (6.7%) are bad, allowed are 5.0%" in lines
+    assert "  ingest would refuse it: 2 bad rows (6.7%), allowed are 5.0%" in lines
     (header,) = (number for number, line in enumerate(lines) if line.split()[:1] == ["row"])
     assert lines[header].split() == ["row", "prompt", "a", "b", "vote", "annotator"]
     parsed = [line.split() for line in lines[header + 2 : header + 12]]

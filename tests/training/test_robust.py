@@ -171,13 +171,13 @@ def test_what_an_objective_cannot_use_is_refused(
 ) -> None:
     soft = [{**hh_rows[0], "soft_label": 0.8}, hh_rows[1]]
     export = write_export(tmp_path / "soft", soft, [], model=tiny_en, tokenizer=tokenizer)
-    with pytest.raises(TrainingError, match="1 pairs have a soft label, which has no meaning for objective rdpo"):
+    with pytest.raises(TrainingError, match="1 pair with a soft label, which has no meaning for objective rdpo"):
         train_quietly(export, tmp_path / "out", objective="rdpo")
-    with pytest.raises(TrainingError, match=r"1 pairs have a soft label, which has no meaning for train\.sft_weight"):
+    with pytest.raises(TrainingError, match=r"1 pair with a soft label, which has no meaning for train\.sft_weight"):
         make_plan(export, objective="dpo", sft_weight=0.1)
     bare = [{**hh_rows[0], "reference_chosen_logps": None}, hh_rows[1]]
     export = write_export(tmp_path / "bare", bare, [], model=tiny_en, tokenizer=tokenizer)
-    with pytest.raises(TrainingError, match="1 pairs have no reference log-probs, which objective dpo needs"):
+    with pytest.raises(TrainingError, match="1 pair without reference log-probs, which objective dpo needs"):
         train_quietly(export, tmp_path / "out", objective="dpo")
     export = write_export(tmp_path / "empty", [], hh_rows[:1], model=tiny_en, tokenizer=tokenizer)
     with pytest.raises(TrainingError, match="no pairs to train on"):
