@@ -3,7 +3,6 @@
 # ruff: noqa: F811
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -52,22 +51,17 @@ def test_the_reference_itself_has_not_moved(hh_export: Path, tiny_en: Path) -> N
     assert found["kl_chosen"] < 1e-6
 
 
-def test_the_reference_is_scored_as_the_export_says_and_another_dtype_is_said(
-    hh_export: Path, tiny_en: Path, tmp_path: Path
-) -> None:
-    half = Path(shutil.copytree(hh_export, tmp_path / "half"))
-    manifest = json.loads((half / "manifest.json").read_text())
-    manifest["reference"]["dtype"] = "bfloat16"
-    (half / "manifest.json").write_text(json.dumps(manifest))
-    same = evaluate(str(tiny_en), on=half)
+def test_the_reference_is_scored_as_the_export_says_and_another_dtype_is_said(hh_export: Path, tiny_en: Path) -> None:
+    """The weights are stored in bfloat16, and the export's log-probs are of transformers in float32."""
+    same = evaluate(str(tiny_en), on=hh_export)
     assert same.facts["engine"].startswith("transformers ")
-    assert same.facts["engine"].endswith(", bfloat16")
+    assert same.facts["engine"].endswith(", float32")
     assert same.facts["reference_engine"] is None
-    other = evaluate(str(tiny_en), on=half, dtype="float32")
-    assert other.facts["engine"].endswith(", float32")
-    assert "the reference log-probs come from transformers (bfloat16)" in other.lines[1]
+    other = evaluate(str(tiny_en), on=hh_export, dtype="bfloat16")
+    assert other.facts["engine"].endswith(", bfloat16")
+    assert "the reference log-probs come from transformers (float32)" in other.lines[1]
     with pytest.raises(ConfigError, match="scoring: dtype"):
-        evaluate(str(tiny_en), on=half, dtype="int3")
+        evaluate(str(tiny_en), on=hh_export, dtype="int3")
 
 
 def test_the_pairs_are_those_of_the_training(hh_export: Path, tmp_path: Path) -> None:
