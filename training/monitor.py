@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+ROUNDING = 1e-5
+"""Nats a root token by which two passes in float32 may differ: three times what was measured, curation/NOTES.md."""
+
 
 @dataclass(frozen=True)
 class PairScores:
@@ -50,9 +53,15 @@ class PairScores:
         return self.reference_chosen_logps - self.reference_rejected_logps
 
     @property
+    def is_above_reference(self) -> NDArray[np.bool_]:
+        """Whether ``policy_margin > reference_margin`` by more than rounding, so that no policy is above itself."""
+        rounding = ROUNDING * np.sqrt(self.chosen_num_tokens + self.rejected_num_tokens)
+        return self.policy_margin - self.reference_margin > rounding
+
+    @property
     def is_undesirable(self) -> NDArray[np.bool_]:
-        """Members of U: ``reference_margin < policy_margin < 0``."""
-        return (self.reference_margin < self.policy_margin) & (self.policy_margin < 0)
+        """Members of U: ``reference_margin < policy_margin < 0``, the first as in :attr:`is_above_reference`."""
+        return self.is_above_reference & (self.policy_margin < 0)
 
     def take(self, rows: NDArray) -> PairScores:
         """The given pairs (numbers or a mask)."""
@@ -71,7 +80,7 @@ def metrics(scores: PairScores) -> dict[str, float]:
     Returns:
         loss [nats]: weighted mean. absolute_accuracy, absolute_accuracy_mean [share]: policy margin > 0, summed and per
         token. share_reference_wrong [share]: reference margin < 0. share_turned [share]: of those, policy margin > 0.
-        relative_accuracy [share]: policy margin > reference margin. share_undesirable [share]: members of U.
+        relative_accuracy [share]: policy margin > reference margin, beyond rounding. share_undesirable [share]: members of U.
         chosen_drift, rejected_drift [nats]: mean log-prob minus the reference's; both below 0 is likelihood
         displacement. kl_chosen [nats]: estimate of KL(policy || reference) on the chosen responses,
         ``mean(rho - 1 - log rho)`` a token with rho the reference's probability of the response's mean token over the
@@ -102,7 +111,7 @@ def _against_reference(scores: PairScores) -> dict[str, float]:
     drift = scores.chosen_logps - scores.reference_chosen_logps
     log_rho = -drift / scores.chosen_num_tokens
     found = {
-        "relative_accuracy": float((scores.policy_margin > scores.reference_margin).mean()),
+        "relative_accuracy": float(scores.is_above_reference.mean()),
         "share_undesirable": float(scores.is_undesirable.mean()),
         "share_reference_wrong": float(wrong.mean()),
         "reference_margin": float(scores.reference_margin.mean()),

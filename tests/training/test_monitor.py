@@ -31,6 +31,21 @@ def scores(**changes: list[float]) -> PairScores:
     return PairScores(**{name: np.array(values) for name, values in (columns | changes).items()})
 
 
+def test_no_policy_is_above_itself() -> None:
+    """Two float32 passes over one policy differ in the sixth digit; that is neither learning nor U."""
+    same = scores()
+    policy = {
+        "chosen_logps": same.reference_chosen_logps + [2e-6, -3e-6, 4e-6, 1e-5],
+        "rejected_logps": same.reference_rejected_logps + [-2e-6, 1e-6, -5e-6, 2e-6],
+    }
+    found = metrics(scores(**policy))
+    assert (found["relative_accuracy"], found["share_undesirable"]) == (0, 0)
+    assert found["share_reference_wrong"] == 0.75
+    policy["chosen_logps"] = policy["chosen_logps"] + 1e-4
+    found = metrics(scores(**policy))
+    assert (found["relative_accuracy"], found["share_undesirable"]) == (1, 0.75), "but a real step is seen"
+
+
 def test_every_metric_by_hand() -> None:
     """Policy margins 2, -1, -4, 6; reference margins -1, -2, -3, 5; drifts of the chosen 1, 0, -2, 1."""
     found = metrics(scores())
