@@ -80,8 +80,8 @@ def metrics(scores: PairScores) -> dict[str, float]:
     Returns:
         loss [nats]: weighted mean. absolute_accuracy, absolute_accuracy_mean [share]: policy margin > 0, summed and per
         token. share_reference_wrong [share]: reference margin < 0. share_turned [share]: of those, policy margin > 0.
-        relative_accuracy [share]: policy margin > reference margin, beyond rounding. share_undesirable [share]: members of U.
-        chosen_drift, rejected_drift [nats]: mean log-prob minus the reference's; both below 0 is likelihood
+        relative_accuracy [share]: policy margin > reference margin, beyond rounding. share_undesirable [share]: members
+        of U. chosen_drift, rejected_drift [nats]: mean log-prob minus the reference's; both below 0 is likelihood
         displacement. kl_chosen [nats]: estimate of KL(policy || reference) on the chosen responses,
         ``mean(rho - 1 - log rho)`` a token with rho the reference's probability of the response's mean token over the
         policy's. policy_margin, reference_margin [nats]: means. share_with_reference [share]: pairs with reference

@@ -35,8 +35,8 @@ def test_no_policy_is_above_itself() -> None:
     """Two float32 passes over one policy differ in the sixth digit; that is neither learning nor U."""
     same = scores()
     policy = {
-        "chosen_logps": same.reference_chosen_logps + [2e-6, -3e-6, 4e-6, 1e-5],
-        "rejected_logps": same.reference_rejected_logps + [-2e-6, 1e-6, -5e-6, 2e-6],
+        "chosen_logps": same.reference_chosen_logps + np.array([2e-6, -3e-6, 4e-6, 1e-5]),
+        "rejected_logps": same.reference_rejected_logps + np.array([-2e-6, 1e-6, -5e-6, 2e-6]),
     }
     found = metrics(scores(**policy))
     assert (found["relative_accuracy"], found["share_undesirable"]) == (0, 0)
