@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from schemas.errors import EngineError
+from tests.real_data import shared
 from tests.training.running import train_quietly
 from training.policy import check_compiler
 
@@ -23,9 +24,11 @@ def test_compiled_layers_train_to_the_same_weights(hh_export: Path, tmp_path: Pa
     plain = train_quietly(hh_export, tmp_path / "plain", **SETTINGS)
     compiled = train_quietly(hh_export, tmp_path / "compiled", compile=True, **SETTINGS)
     first, second = (load_file(run.checkpoint / "model.safetensors") for run in (plain, compiled))
+    before = load_file(shared("models/tiny-en") / "model.safetensors")
     assert first.keys() == second.keys()
-    for name, weight in first.items():
-        assert (weight - second[name]).abs().max() < 1e-5, name
+    for name, weight in first.items():  # Adam's step of a gradient near 0 is as large as any, and may point elsewhere
+        step = (weight - before[name].float()).norm()
+        assert (weight - second[name]).norm() < 0.01 * step, name
 
 
 def test_without_a_compiler_there_is_one_line() -> None:
