@@ -18,7 +18,14 @@ from schemas.errors import WorkspaceError
 from warehouse.settings import LakeSettings
 
 _EXTENSIONS = {"sqlite": ("sqlite_scanner",), "postgres": ("postgres_scanner",)}
-_BUSY = ("database is locked", "transaction conflict", "conflict on", "could not serialize", "deadlock detected")
+_BUSY = (
+    "database is locked",
+    "transaction conflict",
+    "conflict on",
+    "could not serialize",
+    "deadlock detected",
+    "references schema id",  # DuckLake read its catalog's tables after, and its schemas before, another's commit
+)
 
 T = TypeVar("T")
 
