@@ -25,7 +25,7 @@ from curation.scoring.tree_attention import tree_order
 from schemas.errors import EngineError, ModelError
 from schemas.tokens import EncodedGroup
 
-BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
+BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
 _ROW_TOKENS = 4096  # siblings share a row up to here; beyond, the mask costs more than the prompt saves
 _PROBE_TOLERANCE = 0.02  # nats a token, between the shared and the plain pass of one dtype
 
