@@ -13,10 +13,6 @@ from curation.scoring import cpu_kernels
 from curation.scoring.fused_layers import FusedGatedMLP, FusedRMSNorm, fuse_layers
 from curation.scoring.packed_linear import head_product
 
-needs_units = pytest.mark.skipif(
-    not cpu_kernels.has_matrix_units(torch.device("cpu"), torch.bfloat16), reason="this CPU has no bfloat16 products"
-)
-
 
 def _model(config: type, **options: Any) -> Any:
     torch.manual_seed(0)
@@ -98,10 +94,10 @@ class _Head:
         return self._change(self.lm_head, states)
 
 
-@needs_units
 @torch.inference_mode()
 def test_a_head_that_does_more_is_not_replaced_by_a_product() -> None:
-    assert head_product(_Head(lambda head, states: head(states))) is not None
+    has_units = cpu_kernels.has_matrix_units(torch.device("cpu"), torch.bfloat16)
+    assert (head_product(_Head(lambda head, states: head(states))) is not None) == has_units
     for change in (
         lambda head, states: head(torch.nn.functional.rms_norm(states, (16,))),
         lambda head, states: 30 * torch.tanh(head(states) / 30),
