@@ -14,7 +14,7 @@
 -- is_reference_wrong: reference_margin is below 0: the reference favors the rejected response
 -- is_turned: the reference favors the rejected response and the trained policy the chosen
 -- is_lost: the reference favors the chosen response and the trained policy the rejected
--- is_in_undesirable_set: reference_margin < policy_margin < 0: better than the reference, and still wrong
+-- is_in_undesirable_set: reference_margin < policy_margin < 0: better than the reference, beyond rounding, and wrong
 -- num_votes: judgments on the pair
 -- p_chosen: posterior probability that a random annotator prefers the response that the votes choose
 -- reward_gap [nats]: Bradley-Terry reward difference, logit(p_chosen)

@@ -5,7 +5,7 @@
 -- rejected_logps [nats]: of the trained policy
 -- policy_margin [nats]: chosen_logps - rejected_logps
 -- reference_margin [nats]: as exported; NULL where the export has no reference log-probs
--- is_undesirable: reference_margin < policy_margin < 0
+-- is_undesirable: reference_margin < policy_margin < 0, the first beyond rounding (1e-5 nats a root token)
 create table raw.training_margins (
     training_run_id varchar not null,
     pair_id varchar not null,
