@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from schemas.wording import seen_of
+
 _ROWS = (
     ("loss", "loss", "nats"),
     ("absolute_accuracy", "absolute accuracy, summed", "share"),
@@ -46,7 +48,7 @@ def model_card(
         f"- objective: `{loss['objective']}` ({parameters}; margins {margins}; SFT weight {loss['sft_weight']:g})",
         f"- export: `{manifest['export_id']}` of curation run `{manifest.get('curation_run_id')}`",
         f"- rules: `{rules.get('name')}` (SHA-256 `{str(rules.get('sha256'))[:12]}`)",
-        f"- pairs: {counts['train']:,} trained on, {counts['eval']:,} held out;"
+        f"- trained on {seen_of(counts['seen'], counts['train'])}, {counts['eval']:,} held out;"
         f" {counts['too_long']:,} too long, {counts['cut_otherwise']:,} cut otherwise than by the scorer and"
         f" {counts['weightless']:,} without weight were left out",
         f"- steps: {counts['steps']:,}",

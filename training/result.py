@@ -30,7 +30,8 @@ class TrainingResult:
         log_history: what was logged at which step.
         eval_pair_ids: held-out pairs. Shape (N,).
         eval_scores: their log-probs after training.
-        counts: pairs trained on, held out and left out; steps.
+        counts: ``train``, pairs to train on; ``seen``, of those at most so many in the steps that were taken; ``eval``,
+            held out; ``too_long``, ``cut_otherwise``, ``weightless``, left out; ``steps``.
         check: how well the exported log-probs fit; None where that was not compared.
         alarms: (step, message) of each alignment alarm.
     """

@@ -203,6 +203,7 @@ def _result(trainer: PairTrainer, output: Path, train_pairs: EncodedPairs, eval_
         eval_scores=scores,
         counts={
             "train": len(train_pairs),
+            "seen": min(trainer.state.global_step * trainer.batch_size, len(train_pairs)),
             "eval": len(trainer.eval_pairs),
             "too_long": sum(pairs.num_too_long for pairs in both),
             "cut_otherwise": sum(pairs.num_cut_otherwise for pairs in both),

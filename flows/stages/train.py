@@ -16,7 +16,7 @@ from flows.lineage import Run
 from flows.report import StageReport
 from flows.workspace import Workspace
 from schemas.errors import ExportError
-from schemas.wording import counted
+from schemas.wording import counted, seen_of
 from warehouse.lake import Lake
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ def train(
         overrides: values for keys of ``[train]``; None leaves a key as it is.
 
     Returns:
-        Facts: training_run_id, checkpoint, objective, export_id, metrics (before and after, of the held-out pairs).
+        Facts: training_run_id, checkpoint, objective, export_id, metrics (before and after, of the held-out pairs),
+        check, alarms, and counts: num_train, pairs to train on; num_seen, of those at most so many in num_steps;
+        num_eval, held out; num_too_long, num_cut_otherwise and num_weightless, left out. Where nothing is new, the
+        first five.
 
     Raises:
         ExportError: there is no export, or it does not match its manifest.
@@ -243,7 +246,7 @@ def _sentences(plan: TrainingPlan, facts: dict[str, Any]) -> list[str]:
     figures = ", ".join(parts) if parts else "no held-out pairs"
     lines = [
         f"{plan.loss.objective.value}, {counted(facts['num_steps'], 'step')} on"
-        f" {counted(facts['num_train'], 'pair')}: {figures}",
+        f" {seen_of(facts['num_seen'], facts['num_train'])}: {figures}",
         f"{facts['checkpoint']}",
     ]
     if facts["num_too_long"] + facts["num_weightless"]:

@@ -40,6 +40,8 @@ def test_trains_writes_the_lake_and_a_model_that_loads(
     assert before["loss"] == pytest.approx(0.6931, abs=1e-3)
     assert after["loss"] != before["loss"]
     assert report.facts["num_steps"] == 3
+    assert (report.facts["num_seen"], report.facts["num_train"]) == (12, 16)
+    assert report.lines[0].startswith("dpo, 3 steps on 12 of 16 pairs: loss ")
     assert "->" in report.lines[0]
     with workspace.lake(read_only=True) as lake:
         assert lake.frame("select objective, export_id from raw.training_runs").rows() == [
@@ -51,6 +53,7 @@ def test_trains_writes_the_lake_and_a_model_that_loads(
         assert share == pytest.approx(after["absolute_accuracy"])
         steps = lake.frame("select distinct step, phase from raw.training_metrics order by all").rows()
         assert steps == [(0, "eval"), (0, "train"), (1, "train"), (2, "train"), (3, "eval"), (3, "train")]
+        assert lake.frame("select facts ->> 'num_seen' from raw.runs where stage = 'train'").rows() == [("12",)]
         message = lake.value("select commit_message from ducklake_snapshots('lake') order by snapshot_id desc limit 1")
         assert message == report.run_id
     model = AutoModelForCausalLM.from_pretrained(report.facts["checkpoint"], dtype=torch.float32)
@@ -58,6 +61,7 @@ def test_trains_writes_the_lake_and_a_model_that_loads(
     assert not torch.equal(model.lm_head.weight, start.lm_head.weight)
     card = (Path(report.facts["checkpoint"]) / "README.md").read_text()
     assert "dpo" in card
+    assert "- trained on 12 of 16 pairs, 8 held out;" in card
     assert report.facts["export_id"] in card
 
 
