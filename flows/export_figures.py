@@ -30,7 +30,7 @@ _MARGINS = """
         decisions.weight
     from mart.pair_diagnostics as diagnostics
     inner join model.standing_decisions as decisions on diagnostics.pair_id = decisions.pair_id
-    where diagnostics.reference_id = $1 and reference_margin is not null
+    where diagnostics.reference_id = $1
 """
 
 
@@ -96,25 +96,34 @@ def _rules(lake: Lake, counted: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _margins(lake: Lake, reference_id: str | None) -> tuple[list[dict[str, Any]], Any]:
-    """Quantiles of the reference margin before and after curation, and shares of bins between the outer ones."""
+    """Quantiles of the reference margin before and after curation, and shares of bins between the outer ones.
+
+    A pair without reference log-probs has no margin: it counts beside the quantiles and not in them.
+    """
     if reference_id is None:
         return [], None
     lake.con.execute(f"create or replace temp table card_margins as {_MARGINS}", [reference_id])
     quantiles = "quantile_cont({0}, [0.05, 0.25, 0.5, 0.75, 0.95])"
+    row = f"{quantiles}, avg(({{0}} < 0)::int), count({{0}}), count(*) from card_margins"
     rows = lake.con.execute(
         f"""
-        select 'all' as label, {quantiles.format("before")} as q, avg((before < 0)::int), count(*) from card_margins
+        select 'all' as label, {row.format("before")}
         union all
-        select 'that train' as label, {quantiles.format("after")} as q, avg((after < 0)::int), count(*)
-        from card_margins where weight > 0
+        select 'that train' as label, {row.format("after")} where weight > 0
         order by label
         """
     ).fetchall()
     names = ("q05", "q25", "q50", "q75", "q95")
     margins = [
-        {"label": label, **dict(zip(names, q, strict=True)), "share_wrong": wrong}
-        for label, q, wrong, count in rows
-        if count
+        {
+            "label": label,
+            **dict(zip(names, q, strict=True)),
+            "share_wrong": wrong,
+            "num_with_margin": num_with_margin,
+            "num_pairs": num_pairs,
+        }
+        for label, q, wrong, num_with_margin, num_pairs in rows
+        if num_with_margin
     ]
     low, high = lake.frame("select quantile_cont(before, 0.01), quantile_cont(before, 0.99) from card_margins").row(0)
     histogram = None

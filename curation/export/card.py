@@ -30,7 +30,8 @@ class CardFigures:
         totals: num_pairs, num_dropped, num_flipped, ... and total_weight of the run.
         agreement: rows of Krippendorff's alpha over the whole set: level, alpha, alpha_low, alpha_high, num_units.
         noise: mean_p_wrong (1 - p_consensus_right), mean_p_flip (None until it is known), share_single_vote.
-        margins: quantiles of the reference margin before and after: label, q05, q25, q50, q75, q95, share_wrong.
+        margins: quantiles of the reference margin before and after: label, q05, q25, q50, q75, q95, share_wrong, all
+            over num_with_margin of num_pairs; empty where no pair has a margin.
         num_scored: responses with a log-prob under the reference policy.
         num_responses: all responses.
         num_new: those that it has not met: scoring is not complete where there are some.
@@ -166,11 +167,17 @@ def _margins(figures: CardFigures, plots: Mapping[str, str]) -> str:
         return "## Margins\n\nNo pair is scored, so there are no margins."
     quantiles = ("q05", "q25", "q50", "q75", "q95")
     rows = [
-        f"| {row['label']} | " + " | ".join(f"{row[q]:.2f}" for q in quantiles) + f" | {row['share_wrong']:.1%} |"
+        f"| {row['label']} | {row['num_with_margin']:,} of {row['num_pairs']:,} | "
+        + " | ".join(f"{row[q]:.2f}" for q in quantiles)
+        + f" | {row['share_wrong']:.1%} |"
         for row in figures.margins
     ]
-    head = "| pairs | 5 % | 25 % | median | 75 % | 95 % | reference prefers rejected |"
-    table = "\n".join([head, "|---|---:|---:|---:|---:|---:|---:|", *rows])
+    head = "| pairs | with a margin | 5 % | 25 % | median | 75 % | 95 % | reference prefers rejected |"
+    table = "\n".join([head, "|---|---:|---:|---:|---:|---:|---:|---:|", *rows])
+    if any(row["num_with_margin"] < row["num_pairs"] for row in figures.margins):
+        table += (
+            "\n\nA pair has no margin where a response of it has no reference log-probs; the figures are of the others."
+        )
     image = "\n\n![Reference margins](margins.svg)" if "margins.svg" in plots else ""
     return f"## Reference margins before and after, nats\n\n{table}{image}"
 

@@ -25,6 +25,9 @@ soft_label = "p_chosen"
 """
 
 
+LABELS = ("all", "that train")
+
+
 def test_card_plot_and_decisions_agree_after_an_adjudication(tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path / "workspace")
     with workspace.lake() as lake:
@@ -58,3 +61,30 @@ def test_card_plot_and_decisions_agree_after_an_adjudication(tmp_path: Path) -> 
     plot = (tmp_path / "set" / "rules.svg").read_text(encoding="utf-8")
     drawn = re.findall(r'text-anchor="end">(\w+)</text>\n<rect[^>]*>\n<text[^>]*>(\d+)</text>', plot)
     assert {name: int(count) for name, count in drawn} == by_rule
+
+
+def test_margins_say_of_how_many_pairs_they_are(tmp_path: Path) -> None:
+    """Where the dropped pairs are those without a margin, quantiles before and after agree and the counts say why."""
+    workspace = Workspace.create(tmp_path / "workspace")
+    with workspace.lake() as lake:
+        fill(lake, num_pairs=30)
+        unscored = "select response_id from raw.reference_scores order by response_id limit 3"
+        lake.transact(
+            "score", lambda con: con.execute(f"delete from raw.reference_scores where response_id in ({unscored})")
+        )
+        num_with_margin = lake.value("select count(reference_margin) from mart.pair_diagnostics")
+    assert 0 < num_with_margin < 30
+    rules = tmp_path / "mine.toml"
+    rules.write_text(
+        'objective = "dpo"\n[[rule]]\nname = "unscored"\nwhen = "reference_margin is null"\naction = "drop"\n'
+    )
+    curate(workspace, rules=str(rules))
+    export(workspace, target=tmp_path / "set")
+    card = (tmp_path / "set" / "README.md").read_text(encoding="utf-8")
+    every, trained = (re.search(rf"^\| {label} \| ([\d, a-z]+) \|(.*)$", card, re.MULTILINE) for label in LABELS)
+    assert every is not None
+    assert trained is not None
+    assert every[1] == f"{num_with_margin} of 30"
+    assert trained[1] == f"{num_with_margin} of {num_with_margin}"
+    assert every[2] == trained[2]
+    assert "A pair has no margin where a response of it has no reference log-probs" in card
