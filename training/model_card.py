@@ -7,18 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.wording import seen_of
+from training.metric_words import METRICS
 
-_ROWS = (
-    ("loss", "loss", "nats"),
-    ("absolute_accuracy", "absolute accuracy, summed", "share"),
-    ("absolute_accuracy_mean", "absolute accuracy, per token", "share"),
-    ("relative_accuracy", "relative accuracy", "share"),
-    ("share_undesirable", "share in U (better than the reference, still wrong)", "share"),
-    ("share_reference_wrong", "reference favors the rejected", "share"),
-    ("share_turned", "of those, turned", "share"),
-    ("chosen_drift", "drift of the chosen", "nats"),
-    ("rejected_drift", "drift of the rejected", "nats"),
-    ("kl_chosen", "KL estimate on the chosen", "nats a token"),
+_MEANINGS = (
+    "In U: better than the reference, and still preferring the rejected response. Turned: the reference favors the"
+    " rejected response, this model the chosen. Accuracies and margins are of summed log-probs where not per token."
 )
 
 
@@ -56,11 +49,11 @@ def model_card(
         "| held-out pairs | before | after | unit |",
         "|---|---:|---:|---|",
     ]
-    for name, title, unit in _ROWS:
+    for name, metric in METRICS.items():
         if name in after:
-            first = f"{before[name]:.4f}" if name in before else ""
-            lines.append(f"| {title} | {first} | {after[name]:.4f} | {unit} |")
-    lines += ["", "## Settings\n", "```json", json.dumps(settings, indent=1, sort_keys=True), "```", ""]
+            first = metric.text(before[name]) if name in before else ""
+            lines.append(f"| {metric.title} | {first} | {metric.text(after[name])} | {metric.unit} |")
+    lines += ["", _MEANINGS, "", "## Settings\n", "```json", json.dumps(settings, indent=1, sort_keys=True), "```", ""]
     return "\n".join(lines)
 
 

@@ -64,7 +64,7 @@ def evaluate(
     Returns:
         Facts: model, export_id, split, num_pairs, num_too_long, num_cut_otherwise, other_tokens (the part that differs
         from the scorer's, or None), engine, reference_engine (what computed the reference log-probs, where it is
-        another one, or None), objective, metrics, slices.
+        another one, or None), objective, metrics, slice_by, slices.
 
     Raises:
         ExportError: the export does not match its manifest, or the split is empty.
@@ -113,6 +113,7 @@ def evaluate(
         "reference_engine": _other_engine(export, info),
         "objective": own,
         "metrics": metrics(scores),
+        "slice_by": slice_by,
         "slices": slices,
     }
     return StageReport("evaluate", None, 0, facts, tuple(_lines(facts)))
@@ -236,6 +237,8 @@ def _slices(scores: PairScores, labels: NDArray[np.object_]) -> dict[str, dict[s
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
+    from training.metric_words import aligned
+
     head = f"{counted(facts['num_pairs'], facts['split'] + ' pair')} of {facts['export_id']} with {facts['engine']};"
     head += f" loss of {facts['objective']}"
     if facts["num_too_long"]:
@@ -252,6 +255,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             f"the reference log-probs come from {facts['reference_engine']}: drifts and margins against them also hold"
             " the noise between the two"
         )
-    for title, values in (("", facts["metrics"]), *facts["slices"].items()):
-        lines += [f"{title + ': ' if title else ''}{name} {value:.4f}" for name, value in values.items()]
+    lines += aligned(facts["metrics"])
+    for label, values in facts["slices"].items():
+        lines += [f"{facts['slice_by']} {label}:", *aligned(values)]
     return lines

@@ -231,17 +231,14 @@ def _margins_frame(training_run_id: str, result: TrainingResult) -> pl.DataFrame
 
 
 def _sentences(plan: TrainingPlan, facts: dict[str, Any]) -> list[str]:
+    from training.metric_words import METRICS
+
     before, after = facts["metrics"]["before"], facts["metrics"]["after"]
-    shown = [
-        ("loss", "loss", "{:.4f}"),
-        ("absolute accuracy", "absolute_accuracy", "{:.1%}"),
-        ("relative accuracy", "relative_accuracy", "{:.1%}"),
-        ("share in U", "share_undesirable", "{:.1%}"),
-    ]
+    shown = ("loss", "absolute_accuracy", "relative_accuracy", "share_undesirable")
     parts = [
-        f"{title} {form.format(before[key])} -> {form.format(after[key])}"
-        for title, key, form in shown
-        if before.get(key) is not None and after.get(key) is not None
+        f"{metric.title} {metric.text(before[name])} -> {metric.text(after[name])} {metric.unit}"
+        for name, metric in METRICS.items()
+        if name in shown and before.get(name) is not None and after.get(name) is not None
     ]
     figures = ", ".join(parts) if parts else "no held-out pairs"
     lines = [

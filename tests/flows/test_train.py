@@ -42,7 +42,8 @@ def test_trains_writes_the_lake_and_a_model_that_loads(
     assert report.facts["num_steps"] == 3
     assert (report.facts["num_seen"], report.facts["num_train"]) == (12, 16)
     assert report.lines[0].startswith("dpo, 3 steps on 12 of 16 pairs: loss ")
-    assert "->" in report.lines[0]
+    shares = [100 * metrics["absolute_accuracy"] for metrics in (before, after)]
+    assert ", absolute accuracy {:.1f} -> {:.1f} %, ".format(*shares) in report.lines[0]
     with workspace.lake(read_only=True) as lake:
         assert lake.frame("select objective, export_id from raw.training_runs").rows() == [
             ("dpo", json.loads((hh_export / "manifest.json").read_text())["export_id"])
@@ -63,6 +64,7 @@ def test_trains_writes_the_lake_and_a_model_that_loads(
     assert "dpo" in card
     assert "- trained on 12 of 16 pairs, 8 held out;" in card
     assert report.facts["export_id"] in card
+    assert "| absolute accuracy | {:.1f} | {:.1f} | % |".format(*shares) in card
 
 
 def test_a_second_call_writes_nothing(workspace: Workspace, hh_export: Path) -> None:

@@ -13,6 +13,7 @@ from flows.stages.evaluate import evaluate
 from schemas.errors import ConfigError, ExportError, TrainingError
 from tests.training.conftest import hh_export, hh_rows, tiny_en, tokenizer  # noqa: F401
 from tests.training.running import train_quietly
+from training.metric_words import aligned
 
 
 def test_agrees_with_the_trainer(hh_export: Path, tmp_path: Path) -> None:
@@ -23,6 +24,8 @@ def test_agrees_with_the_trainer(hh_export: Path, tmp_path: Path) -> None:
     assert found == pytest.approx(trained.after, abs=1e-4)
     assert report.facts["objective"] == "dpo"
     assert report.facts["slices"]["hh"] == pytest.approx(found)
+    begin = report.lines.index(aligned(found)[0])
+    assert report.lines[begin:] == (*aligned(found), "source hh:", *aligned(found))
 
 
 def test_the_loss_is_that_of_the_training_or_the_one_asked_for(hh_export: Path, tmp_path: Path) -> None:
