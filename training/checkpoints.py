@@ -14,7 +14,8 @@ SEAL = "winnow_checkpoint.json"
 """File that closes a checkpoint: every file with its size and hash, and the state of the objective."""
 
 _EDGE = 1 << 20
-_NAME = re.compile(r"^checkpoint-(\d+)$")
+_PREFIX = "checkpoint-"
+_NAME = re.compile(rf"^{_PREFIX}\d+$")
 
 
 def seal(folder: Path, state: dict[str, Any]) -> None:
@@ -47,12 +48,16 @@ def state_of(checkpoint: Path) -> dict[str, Any]:
     return dict(json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["state"])
 
 
+def step_of(checkpoint: Path) -> int:
+    """Optimizer steps that were done when a checkpoint was written."""
+    return int(checkpoint.name.removeprefix(_PREFIX))
+
+
 def _found(folder: Path) -> list[Path]:
     """Checkpoints by step."""
     if not folder.is_dir():
         return []
-    matches = [(_NAME.match(entry.name), entry) for entry in folder.iterdir()]
-    return [entry for _, entry in sorted((int(match[1]), entry) for match, entry in matches if match is not None)]
+    return sorted((entry for entry in folder.iterdir() if _NAME.match(entry.name)), key=step_of)
 
 
 def _problem(checkpoint: Path) -> str | None:

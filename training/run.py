@@ -67,6 +67,8 @@ def run_training(
         check = _add_check(trainer, plan, warn)
         resume = checkpoints.newest(work, warn=warn)
         trainer.args.eval_on_start = resume is None
+        if resume is not None:
+            warn(f"going on from step {checkpoints.step_of(resume):,} of {trainer.num_steps:,}")
         with wandb_run(plan.settings, work, name=plan.training_run_id):
             with progress("train", trainer.num_steps, "steps") as advance, writing_to(work):
                 trainer.add_callback(StepProgress(advance))
