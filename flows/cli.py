@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 import typer
 
@@ -17,6 +18,9 @@ TELEMETRY_OFF = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_NO_USAGE_STATS": "1",
 }
+
+PATIENCE_S = 20.0
+"""So long another process than torchrun's first waits to be ended by torchrun before it prints its error."""
 
 app = typer.Typer(
     name="winnow",
@@ -49,6 +53,9 @@ def _options(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend is one line and exit code 2.
 
+    Under torchrun all processes meet the same error, and the line is the first one's: behind it torchrun ends the
+    others. One that met an error alone prints it after :data:`PATIENCE_S`.
+
     Args:
         arguments: the process's own where None.
     """
@@ -66,7 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
 def _print_error(error: WinnowError, arguments: list[str]) -> None:
     from flows.console import err
     from flows.hints import error_line, given_workspace
+    from training.processes import rank
 
+    if rank() != 0:
+        time.sleep(PATIENCE_S)
     err.print(error_line(error, given_workspace(arguments)), soft_wrap=True)
 
 

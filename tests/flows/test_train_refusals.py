@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +88,30 @@ def test_a_parameter_of_another_objective(key: str, hh_export: Path, tmp_path: P
     assert len(lines) == 1
     assert "has no meaning for objective kto" in lines[0]
     assert out == ["2", "[]"]
+
+
+ALONE = """
+import flows.cli
+flows.cli.PATIENCE_S = 0.1
+flows.cli.main(["train", "-w", "nowhere"])
+"""
+
+
+@pytest.mark.slow
+def test_of_two_processes_the_first_prints_the_error_and_both_fail(tmp_path: Path) -> None:
+    """The second one waits until torchrun ends it; where nobody does, its error is printed after all."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "COLUMNS": "300"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "flows.cli"]
+    both, alone = (
+        subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=env)
+        for arguments, env in (
+            ([*torchrun, "train", "-w", str(Workspace.create(tmp_path / "w").root)], environment),
+            (["-c", ALONE], {**environment, "RANK": "1"}),
+        )
+    )
+    assert both.returncode != 0
+    assert both.stderr.count("error: the workspace has no export to train on") == 1, both.stderr
+    ends = {int(code) for code in re.findall(r"exitcode *: (-?\d+)", both.stderr)}
+    assert ends == {2, -signal.SIGTERM}
+    assert alone.returncode == 2
+    assert alone.stderr.startswith("error: ")
