@@ -90,28 +90,33 @@ def test_a_parameter_of_another_objective(key: str, hh_export: Path, tmp_path: P
     assert out == ["2", "[]"]
 
 
-ALONE = """
+FAILS = """
+import os, sys, time
 import flows.cli
-flows.cli.PATIENCE_S = 0.1
+rank, flows.cli.PATIENCE_S = int(os.environ["RANK"]), float(sys.argv[1])
+time.sleep(2 * (rank == 0))
 flows.cli.main(["train", "-w", "nowhere"])
 """
 
 
 @pytest.mark.slow
 def test_of_two_processes_the_first_prints_the_error_and_both_fail(tmp_path: Path) -> None:
-    """The second one waits until torchrun ends it; where nobody does, its error is printed after all."""
+    """The second one, which is sooner there, waits until torchrun ends it; where nobody does, it prints its own."""
+    (tmp_path / "fails.py").write_text(FAILS)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "COLUMNS": "300"}
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "flows.cli"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     both, alone = (
-        subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=env)
-        for arguments, env in (
-            ([*torchrun, "train", "-w", str(Workspace.create(tmp_path / "w").root)], environment),
-            (["-c", ALONE], {**environment, "RANK": "1"}),
+        subprocess.run(
+            [sys.executable, *command, str(tmp_path / "fails.py"), patience],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment | own,
         )
+        for command, patience, own in ((torchrun, "60", {}), ([], "0.1", {"RANK": "1"}))
     )
     assert both.returncode != 0
-    assert both.stderr.count("error: the workspace has no export to train on") == 1, both.stderr
-    ends = {int(code) for code in re.findall(r"exitcode *: (-?\d+)", both.stderr)}
-    assert ends == {2, -signal.SIGTERM}
+    assert both.stderr.count("error: ") == alone.stderr.count("error: ") == 1, both.stderr
+    ends = dict(re.findall(r"rank *: (\d) .*\n *exitcode *: (-?\d+)", both.stderr))
+    assert ends == {"0": "2", "1": str(-signal.SIGTERM)}
     assert alone.returncode == 2
-    assert alone.stderr.startswith("error: ")
