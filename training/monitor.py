@@ -106,6 +106,11 @@ def metrics(scores: PairScores) -> dict[str, float]:
     return found
 
 
+def metrics_by_slice(scores: PairScores, labels: NDArray[np.object_]) -> dict[str, dict[str, float]]:
+    """Metrics of the pairs of each label, by label. Shape of the labels (N,)."""
+    return {label: metrics(scores.take(labels == label)) for label in sorted(set(labels))}
+
+
 def _against_reference(scores: PairScores) -> dict[str, float]:
     wrong = scores.reference_margin < 0
     drift = scores.chosen_logps - scores.reference_chosen_logps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,22 +18,21 @@ from transformers import TrainerCallback, TrainingArguments
 from schemas.errors import TrainingError
 from training.alarm import AlignmentAlarm
 from training.batches import EpochLoader, Indices, PairBatches
-from training.clock import Clock
 from training.data import EncodedPairs
 from training.hardware import hardware_use
 from training.monitor import PairScores, join_scores, metrics
-from training.objective_loss import PairBatch, route_of, routed_loss
+from training.objective_loss import route_of
 from training.objective_state import ObjectiveState, step_sums
 from training.objectives import Objective
 from training.packing import Batching, Pack, pack_pairs
-from training.policy import PairLogps, pair_logps
 from training.reference_check import ReferenceCheck
-from training.resumable import ResumableTrainer
+from training.scoring_trainer import ScoringTrainer, column
 from training.settings import LossSettings
+from training.step_log import StepLog
 from training.writing import writing_to
 
 
-class PairTrainer(ResumableTrainer):
+class PairTrainer(ScoringTrainer):
     """Trains a policy on encoded pairs.
 
     The loss of an optimizer step is the weighted sum of its pairs' losses over their total weight, whatever the number
@@ -58,29 +57,28 @@ class PairTrainer(ResumableTrainer):
         optimizer: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
+        self._since_log = StepLog()
         super().__init__(
             model,
             args,
+            objectives=(loss, *routed),
+            slice_by=slice_by,
+            eval_pairs=eval_pairs,
+            token_budget=token_budget,
+            batching=batching,
+            clock=self._since_log.clock,
             train_dataset=Indices(len(pairs)),
             eval_dataset=Indices(len(eval_pairs)),
             processing_class=tokenizer,
             callbacks=callbacks,
             optimizer_cls_and_kwargs=optimizer,
         )
-        self.loss = loss
-        self.objectives = (loss, *routed)
-        self.slice_by = slice_by
-        self.pairs, self.eval_pairs = pairs, eval_pairs
-        self.batch_size, self.token_budget, self.batching = batch_size, token_budget, batching
+        self.pairs, self.batch_size = pairs, batch_size
         self.alarm = alarm
-        self.objective_state = ObjectiveState()
         self.check: ReferenceCheck | None = None
         self.loss_is_scaled_for_ga = True
         self._num_parameters = sum(parameter.numel() for parameter in model.parameters())
         self._of_step: list[tuple[NDArray[np.int64], PairScores]] = []
-        self._since_log: list[PairScores] = []
-        self._tokens_since_log = 0
-        self._clock = Clock()
 
     # Data
 
@@ -111,22 +109,22 @@ class PairTrainer(ResumableTrainer):
     ) -> Tensor:
         """Forward and backward pass of every pack of a batch; gradients are exchanged with the last one."""
         model.train()
-        self._clock.start()
+        self.clock.start()
         self._of_step = []
-        total = torch.zeros((), dtype=torch.float64, device=self.args.device)
-        passes = self._even(self.pairs, inputs["packs"])
+        total, num_tokens = torch.zeros((), dtype=torch.float64, device=self.args.device), 0
+        passes = self.passes(self.pairs, inputs["packs"])
         for number, (pack, counts) in enumerate(passes):
             last = number == len(passes) - 1
             with torch.enable_grad(), _exchange(self.accelerator, model, last):
                 loss = self._weighted_loss(model, pack.to(self.args.device), num_items_in_batch, counts=counts)
                 self.accelerator.backward(loss)
             if counts:
-                self._tokens_since_log += pack.input_ids.numel()
+                num_tokens += pack.input_ids.numel()
                 total += loss.detach()
-        self._end_step()
+        self._end_step(num_tokens)
         return total.float()
 
-    def _end_step(self) -> None:
+    def _end_step(self, num_tokens: int) -> None:
         """Let objectives and alarm take in the step, summed over all processes, so that all go on alike."""
         scores = join_scores([scores for _, scores in self._of_step])
         route = route_of(self.pairs.objective[np.concatenate([pairs for pairs, _ in self._of_step])], self.objectives)
@@ -146,100 +144,18 @@ class PairTrainer(ResumableTrainer):
             shares = [total / count if count else math.nan for total, count in totals[len(self.objectives) :]]
             self.alarm.take(self.state.global_step + 1, **dict(zip(names, shares, strict=True)))
             self.control.should_training_stop |= self.alarm.stops
-        self._since_log.append(scores)
-
-    def _even(self, pairs: EncodedPairs, packs: list[Pack]) -> list[tuple[Pack, bool]]:
-        """Passes, and whether each counts: with FSDP all processes make as many, because each pass is made together."""
-        passes = [(pack, True) for pack in packs]
-        if self.is_fsdp_enabled:
-            most = int(self.accelerator.gather(torch.tensor([len(packs)], device=self.args.device)).max())
-            if most > len(packs):
-                spare = packs[-1] if packs else pack_pairs(pairs, [0], token_budget=1, batching=self.batching)[0]
-                passes += [(spare, False)] * (most - len(packs))
-        return passes
+        self._since_log.take(scores, num_tokens=num_tokens)
 
     def _weighted_loss(self, model: nn.Module, pack: Pack, total_weight: Any, *, counts: bool) -> Tensor:
-        policy = pair_logps(model, pack, unwrapped=self.accelerator.unwrap_model(model))
+        policy = self.logps_of(model, pack)
         if not counts:
             return policy.policy_margin.sum() * 0.0
-        batch = self._batch(self.pairs, pack, policy)
-        losses = routed_loss(batch, self._route(self.pairs, pack), self.objectives, self.objective_state)
-        weight = _column(self.pairs.weight, pack)
-        self._keep(batch, pack, losses, weight)
-        return (losses * weight).sum() / total_weight * self.args.world_size
-
-    def _batch(self, pairs: EncodedPairs, pack: Pack, policy: PairLogps) -> PairBatch:
-        names = ("reference_chosen_logps", "reference_rejected_logps", "soft_label", "best_share")
-        return PairBatch(policy, *(_column(getattr(pairs, name), pack) for name in names))
-
-    def _route(self, pairs: EncodedPairs, pack: Pack) -> Tensor:
-        """Number of each pair's objective. Shape (pairs,)."""
-        return torch.from_numpy(route_of(pairs.objective[pack.pairs], self.objectives)).to(pack.input_ids.device)
-
-    def _keep(self, batch: PairBatch, pack: Pack, losses: Tensor, weight: Tensor) -> None:
-        if not bool(torch.isfinite(losses).all()):
-            self._stop("loss", self.pairs.pair_id[pack.pairs[~torch.isfinite(losses).cpu().numpy()]])
-        self._of_step.append((pack.pairs, batch.scores(losses, weight)))
-
-    # Evaluation
-
-    def score(
-        self, pairs: EncodedPairs, *, model: nn.Module | None = None, advance: Callable[[int, str], None] | None = None
-    ) -> PairScores:
-        """Log-probs and losses of pairs under the policy as it is now, in the pairs' order, on every process."""
-        chosen = self.model_wrapped if model is None else model
-        was_training = chosen.training
-        chosen.eval()
-        order = np.argsort(pairs.shared_lengths, kind="stable")[self.args.process_index :: self.args.world_size]
-        packs = pack_pairs(pairs, order, token_budget=self.token_budget, batching=self.batching)
-        parts = []
-        with torch.no_grad():
-            for pack, counts in self._even(pairs, packs):
-                pack = pack.to(self.args.device)
-                policy = pair_logps(chosen, pack, unwrapped=self.accelerator.unwrap_model(chosen))
-                if not counts:
-                    continue
-                batch = self._batch(pairs, pack, policy)
-                losses = routed_loss(batch, self._route(pairs, pack), self.objectives, self.objective_state)
-                parts.append((pack.pairs, batch.scores(losses, _column(pairs.weight, pack))))
-                if advance is not None:
-                    advance(len(pack.pairs), "")
-        chosen.train(was_training)
-        return self._gather(parts)
-
-    def _gather(self, parts: list[tuple[NDArray[np.int64], PairScores]]) -> PairScores:
-        if self.args.world_size > 1:
-            gathered: list[Any] = [None] * self.args.world_size
-            torch.distributed.all_gather_object(gathered, parts)
-            parts = [part for process in gathered for part in process]
-        rows = np.concatenate([rows for rows, _ in parts]) if parts else np.zeros(0, np.int64)
-        return join_scores([scores for _, scores in parts]).take(np.argsort(rows, kind="stable"))
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """Metrics of the held-out pairs, logged under ``eval_``."""
-        with self._clock.paused():
-            scores = self.score(self.eval_pairs)
-        found = {f"{metric_key_prefix}_{name}": value for name, value in self._sliced(scores).items()}
-        self.log(found)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-        return found
-
-    def log_metrics_of(self, scores: PairScores) -> dict[str, float]:
-        """Metrics of held-out pairs that were scored already, logged as an evaluation."""
-        self.log({f"eval_{name}": value for name, value in self._sliced(scores).items()})
-        return metrics(scores)
-
-    def _sliced(self, scores: PairScores) -> dict[str, float]:
-        """Metrics of the held-out pairs, and again as ``name/slice`` for every slice."""
-        found = metrics(scores)
-        if self.slice_by != "none":
-            labels = self.eval_pairs.labels(self.slice_by, own_objective=self.loss.objective)
-            for label in sorted(set(labels)):
-                part = metrics(scores.take(labels == label))
-                found.update({f"{name}/{label}": value for name, value in part.items()})
-        return found
+        losses, scores = self.losses_of(self.pairs, pack, policy)
+        is_finite = np.isfinite(scores.loss)
+        if not is_finite.all():
+            self._stop("loss", self.pairs.pair_id[pack.pairs[~is_finite]])
+        self._of_step.append((pack.pairs, scores))
+        return (losses * column(self.pairs.weight, pack)).sum() / total_weight * self.args.world_size
 
     @property
     def num_steps(self) -> int:
@@ -275,10 +191,6 @@ class PairTrainer(ResumableTrainer):
         """The alarm went off and was to end the run."""
         return self.alarm is not None and self.alarm.stops
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        with self._clock.paused():
-            super()._save_checkpoint(model, trial)
-
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """Norm of the gradient of all pairs of the step.
 
@@ -301,27 +213,12 @@ class PairTrainer(ResumableTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics of the steps since the last logging, over the pairs of all processes."""
         if "loss" in logs and self._since_log:
-            scores, num_tokens = self._of_all_processes()
-            seconds = self._clock.lap()
-            speed = {"pairs_per_s": len(scores) / seconds, "tokens_per_s": num_tokens / seconds}
+            scores, speed = self._since_log.lap(world_size=self.args.world_size)
             logs = {**metrics(scores), **logs, **speed, **hardware_use()}
             if any(loss.objective is Objective.CPO_LAGRANGIAN for loss in self.objectives):
                 logs["multiplier"] = self.objective_state.multiplier
         with writing_to(Path(str(self.args.output_dir))):
             super().log(logs, start_time)
-
-    def _of_all_processes(self) -> tuple[PairScores, int]:
-        """Scores and tokens since the last logging, the same on every process."""
-        parts: list[Any] = [(join_scores(self._since_log), self._tokens_since_log)]
-        self._since_log, self._tokens_since_log = [], 0
-        if self.args.world_size > 1:
-            own, parts = parts[0], [None] * self.args.world_size
-            torch.distributed.all_gather_object(parts, own)
-        return join_scores([scores for scores, _ in parts]), sum(tokens for _, tokens in parts)
-
-
-def _column(values: NDArray[np.float64], pack: Pack) -> Tensor:
-    return torch.from_numpy(values[pack.pairs]).to(pack.input_ids.device)
 
 
 def _exchange(accelerator: Any, model: nn.Module, last: bool) -> Any:
