@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from curation.scoring.settings import DtypeName, ScoringSettings
+from curation.scoring.settings import DtypeName, EngineName, ScoringSettings
 from flows.console import progress
 from flows.report import StageReport
 from flows.stages.score_settings import dtype_alone, validated
@@ -72,51 +72,90 @@ def evaluate(
         ModelError: the model lacks a part.
         EngineError: the engine cannot serve it.
     """
-    from curation.scoring.engines import choose_engine, open_engine
-    from curation.scoring.policy import open_policy
     from training.export_folder import ExportFolder
+    from training.monitor import metrics, metrics_by_slice
     from training.preflight import resolve_objective
 
     if slice_by is not None and slice_by not in SLICES:
         raise ConfigError(f"there is no slice {slice_by!r}", mend=f"use one of {', '.join(SLICES)}")
     export = ExportFolder.open(Path(on))
     resolve_objective(objective, export.rules)  # an unknown one is refused before a model is loaded
-    chosen = choose_engine(engine or _engine_of(export))
-    base, options = _base_and_adapter(model)
-    given = {} if dtype is None else {"dtype": dtype}
-    scoring = validated((settings or ScoringSettings()).model_dump(exclude_unset=True) | options | given)
-    policy = open_policy(scoring, base)
-    if "dtype" not in scoring.model_fields_set and _is_reference(policy, export.reference):
-        scoring = scoring.model_copy(update={"dtype": _dtype_of(export)})
-    from training.evaluation import objective_of, with_losses
-    from training.load import differing_part
-    from training.monitor import metrics
-
-    objectives, state = objective_of(model, export, objective=objective, split=split)
-    different = None if export.reference is None else differing_part(policy.tokenizer, export.reference)
-    pairs = _encode(export, split, policy, objectives, is_scorers=different is None).evenly(num_pairs)
-    counts = {name: getattr(pairs, name) for name in ("num_too_long", "num_cut_otherwise")}
-    with closing(open_engine(chosen, policy, scoring)) as opened, progress("score", len(pairs), "pairs") as advance:
-        scores = score_pairs(pairs, opened, advance)
-        info = opened.info
-    scores = with_losses(scores, pairs, objectives, state)
-    own = objectives[0].objective.value
-    slices = {} if slice_by is None else _slices(scores, pairs.labels(slice_by, own_objective=own))
+    subject = _open(model, export, engine=engine, dtype=dtype, settings=settings or ScoringSettings())
+    scored = _score(subject, export, split, objective=objective, num_pairs=num_pairs)
+    pairs, scores = scored.pairs, scored.scores
+    labels = None if slice_by is None else pairs.labels(slice_by, own_objective=scored.objective)
     facts = {
         "model": model,
         "export_id": export.export_id,
         "split": split,
         "num_pairs": len(pairs),
-        **counts,
-        "other_tokens": different,
-        "engine": f"{info.engine} {info.version}, {info.path}, {info.dtype}",
-        "reference_engine": _other_engine(export, info),
-        "objective": own,
+        "num_too_long": pairs.num_too_long,
+        "num_cut_otherwise": pairs.num_cut_otherwise,
+        "other_tokens": scored.other_tokens,
+        "engine": f"{scored.engine.engine} {scored.engine.version}, {scored.engine.path}, {scored.engine.dtype}",
+        "reference_engine": _other_engine(export, scored.engine),
+        "objective": scored.objective,
         "metrics": metrics(scores),
         "slice_by": slice_by,
-        "slices": slices,
+        "slices": {} if labels is None else metrics_by_slice(scores, labels),
     }
     return StageReport("evaluate", None, 0, facts, tuple(_lines(facts)))
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A model, by which engine and how it is scored."""
+
+    model: str
+    policy: ReferencePolicy
+    engine: EngineName
+    scoring: ScoringSettings
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Pairs with their scores: by which engine, the loss of which objective, what differs from the scorer's tokens."""
+
+    pairs: EncodedPairs
+    scores: PairScores
+    engine: EngineInfo
+    objective: str
+    other_tokens: str | None
+
+
+def _open(
+    model: str, export: ExportFolder, *, engine: str | None, dtype: str | None, settings: ScoringSettings
+) -> _Subject:
+    """What to score with; in the reference's dtype where it is the reference and none is named."""
+    from curation.scoring.engines import choose_engine
+    from curation.scoring.policy import open_policy
+
+    chosen = choose_engine(engine or _engine_of(export))
+    base, options = _base_and_adapter(model)
+    given = {} if dtype is None else {"dtype": dtype}
+    scoring = validated(settings.model_dump(exclude_unset=True) | options | given)
+    policy = open_policy(scoring, base)
+    if "dtype" not in scoring.model_fields_set and _is_reference(policy, export.reference):
+        scoring = scoring.model_copy(update={"dtype": _dtype_of(export)})
+    return _Subject(model, policy, chosen, scoring)
+
+
+def _score(subject: _Subject, export: ExportFolder, split: str, *, objective: str | None, num_pairs: int) -> _Scored:
+    """Score the pairs and add their losses."""
+    from curation.scoring.engines import open_engine
+    from training.evaluation import objective_of, with_losses
+    from training.load import differing_part
+
+    policy = subject.policy
+    objectives, state = objective_of(subject.model, export, objective=objective, split=split)
+    different = None if export.reference is None else differing_part(policy.tokenizer, export.reference)
+    pairs = _encode(export, split, policy, objectives, is_scorers=different is None).evenly(num_pairs)
+    engine = open_engine(subject.engine, policy, subject.scoring)
+    with closing(engine) as opened, progress("score", len(pairs), "pairs") as advance:
+        scores = score_pairs(pairs, opened, advance)
+        info = opened.info
+    scores = with_losses(scores, pairs, objectives, state)
+    return _Scored(pairs, scores, info, objectives[0].objective.value, different)
 
 
 def _engine_of(export: ExportFolder) -> str | None:
@@ -228,12 +267,6 @@ def _base_and_adapter(model: str) -> tuple[str, dict[str, Any]]:
         return model, {}
     base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
     return str(base), {"adapter": model}
-
-
-def _slices(scores: PairScores, labels: NDArray[np.object_]) -> dict[str, dict[str, float]]:
-    from training.monitor import metrics
-
-    return {label: metrics(scores.take(labels == label)) for label in sorted(set(labels))}
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:

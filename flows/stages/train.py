@@ -57,7 +57,6 @@ def train(
     from training.export_folder import ExportFolder
     from training.plan import TrainingPlan
     from training.processes import rank
-    from training.result import TrainingResult, finite, is_made_by
 
     settings = settings_with(workspace, overrides)
     with workspace.lake() as lake:
@@ -69,24 +68,8 @@ def train(
     if done is not None:
         return _nothing_new(plan, checkpoint, done)
     run = Run.start("train", input_hash=_hash(plan), settings=_settings(plan), flow_run_id=flow_run_id)
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    was_whole = is_made_by(checkpoint, plan.training_run_id)  # killed between the model and the lake
-    if was_whole:
-        result = TrainingResult.load(checkpoint)
-    else:
-        from training.run import run_training  # torch and transformers, only where there is something to do
-
-        result = run_training(plan, checkpoint, progress=_bar, warn=_warn)
-    facts = {
-        "training_run_id": plan.training_run_id,
-        "checkpoint": str(checkpoint),
-        "objective": plan.loss.objective.value,
-        "export_id": plan.export.export_id,
-        "metrics": finite({"before": result.before, "after": result.after}),
-        "check": result.check,
-        "alarms": result.alarms,
-        **{f"num_{name}": count for name, count in result.counts.items()},
-    }
+    result, was_whole = _result(plan, checkpoint)
+    facts = _facts(plan, result)
     if rank() != 0:  # one of several processes under torchrun: the first one writes
         return StageReport("train", None, 0, facts)
     with workspace.lake() as lake:
@@ -95,6 +78,39 @@ def train(
     if was_whole:
         lines.append("the model was whole already; its figures were not yet in the lake")
     return StageReport("train", run.run_id, num_changed, facts, tuple(lines))
+
+
+def _result(plan: TrainingPlan, checkpoint: Path) -> tuple[TrainingResult, bool]:
+    """What was trained, and whether it was there already: killed between the model and the lake."""
+    from training.result import TrainingResult, is_made_by
+
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    if is_made_by(checkpoint, plan.training_run_id):
+        return TrainingResult.load(checkpoint), True
+    from training.run import run_training  # torch and transformers, only where there is something to do
+
+    return run_training(plan, checkpoint, progress=_bar, warn=_warn), False
+
+
+def _facts(plan: TrainingPlan, result: TrainingResult) -> dict[str, Any]:
+    from training.result import finite
+
+    return {
+        **_names(plan, result.checkpoint),
+        "metrics": finite({"before": result.before, "after": result.after}),
+        "check": result.check,
+        "alarms": result.alarms,
+        **{f"num_{name}": count for name, count in result.counts.items()},
+    }
+
+
+def _names(plan: TrainingPlan, checkpoint: Path) -> dict[str, Any]:
+    return {
+        "training_run_id": plan.training_run_id,
+        "checkpoint": str(checkpoint),
+        "objective": plan.loss.objective.value,
+        "export_id": plan.export.export_id,
+    }
 
 
 def newest_export(lake: Lake) -> Path:
@@ -158,10 +174,7 @@ def _settings(plan: TrainingPlan) -> dict[str, Any]:
 def _nothing_new(plan: TrainingPlan, checkpoint: Path, run_id: str) -> StageReport:
     figures = json.loads((checkpoint / "winnow_metrics.json").read_text(encoding="utf-8"))
     facts = {
-        "training_run_id": plan.training_run_id,
-        "checkpoint": str(checkpoint),
-        "objective": plan.loss.objective.value,
-        "export_id": plan.export.export_id,
+        **_names(plan, checkpoint),
         "metrics": {name: figures[name] for name in ("before", "after")},
     }
     return StageReport("train", None, 0, facts, (f"nothing new: {run_id} made {checkpoint}",))
