@@ -62,6 +62,17 @@ def main(arguments: list[str] | None = None) -> None:
     for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
     try:
+        _run(arguments)
+    except SystemExit as end:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            from training.processes import end_process
+
+            end_process(end.code)
+        raise
+
+
+def _run(arguments: list[str] | None) -> None:
+    try:
         app(args=arguments)
     except WinnowError as error:
         if os.environ.get("WINNOW_DEBUG") == "1":

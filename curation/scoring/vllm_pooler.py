@@ -62,8 +62,9 @@ class LogpsPooler(Pooler):
         """One vector for each request that is done: first row, sum, points, embedding. float64 on the device."""
         cursor = pooling_metadata.get_pooling_cursor()
         chunks = _chunks(pooling_metadata, cursor)
+        are_done = (cursor.prompt_lens_cpu == cursor.seq_lens_cpu).tolist()
         out: list[Tensor | None] = []
-        for chunk, sums, is_done in zip(chunks, self._sums(hidden_states, chunks), cursor.finished_mask, strict=True):
+        for chunk, sums, is_done in zip(chunks, self._sums(hidden_states, chunks), are_done, strict=True):
             chunk.state.hidden_states_cache.append(sums)
             out.append(self._finish(chunk, hidden_states) if is_done else None)
         return out

@@ -177,6 +177,11 @@ def shut_down(llm: Any) -> None:
         (torch.accelerator, "empty_cache"),
     ):
         setattr(module, name, _ORIGINALS[name])
+    for name, value in _FOR_CHILDREN.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 _ORIGINALS = {
@@ -184,6 +189,8 @@ _ORIGINALS = {
     "synchronize": torch.accelerator.synchronize,
     "empty_cache": torch.accelerator.empty_cache,
 }
+_FOR_CHILDREN = {name: os.environ.get(name) for name in ("LD_PRELOAD", "LD_LIBRARY_PATH", "LOCAL_WORLD_SIZE")}
+"""What vLLM sets for its own workers, and any other process that is started later would get too."""
 
 
 @contextlib.contextmanager

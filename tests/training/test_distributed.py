@@ -19,6 +19,7 @@ SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
 from tests.training.running import train_quietly
+from training.processes import end_process
 export, target, settings, kill_behind = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
 steps = []
 def on_step():
@@ -35,6 +36,7 @@ figures = {
     "steps": len(steps),
 }
 Path(f"{target}-{os.environ['RANK']}.json").write_text(json.dumps(figures))
+end_process(0)
 """
 NAMES = ("loss", "absolute_accuracy", "policy_margin", "share_undesirable", "chosen_drift", "grad_norm")
 SETTINGS = {"max_steps": 3, "token_budget": 300, "batch_size": 6, "objective": "kto", "seed": 4, "learning_rate": 1e-4}

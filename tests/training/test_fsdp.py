@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM
 from tests.training.test_packing import CONFIGS, SHAPES, random_pairs
 from training.packing import pack_pairs
 from training.policy import ATTENTION, pair_logps, set_attention
+from training.processes import end_process
 
 dist.init_process_group("gloo")
 mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
@@ -58,8 +59,7 @@ for name in ("llama, six heads on two", "llama, tied"):
     worst[name] = max(off)
 if dist.get_rank() == 0:
     print(json.dumps(worst))
-dist.barrier()  # one that leaves while the other still listens may abort
-dist.destroy_process_group()
+end_process(0)
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import numba
@@ -19,6 +20,8 @@ pytestmark = pytest.mark.vllm
 
 
 def test_it_is_quiet_and_leaves_nothing_behind(capfd: pytest.CaptureFixture[str]) -> None:
+    names = ("LD_PRELOAD", "LD_LIBRARY_PATH", "LOCAL_WORLD_SIZE")
+    of_children = {name: os.environ.get(name) for name in names}
     engine = VllmEngine(tiny_policy(), ScoringSettings())
     with pytest.raises(EngineError, match="runs in this process already"):
         VllmEngine(tiny_policy(), ScoringSettings())
@@ -26,6 +29,7 @@ def test_it_is_quiet_and_leaves_nothing_behind(capfd: pytest.CaptureFixture[str]
     engine.close()
     assert capfd.readouterr() == ("", "")
     assert "skip_set_num_threads" not in torch.set_num_threads.__qualname__
+    assert {name: os.environ.get(name) for name in names} == of_children
     assert not torch.distributed.is_initialized()
     assert not [c for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN]
     assert not psutil.Process().children(recursive=True)
