@@ -112,21 +112,21 @@ class ScoringTrainer(ResumableTrainer):
         """Metrics of the held-out pairs, logged under ``eval_``."""
         with self.clock.paused():
             scores = self.score(self.eval_pairs)
-        found = {f"{metric_key_prefix}_{name}": value for name, value in self._sliced(scores).items()}
+        found = {f"{metric_key_prefix}_{name}": value for name, value in self.sliced(self.eval_pairs, scores).items()}
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
 
     def log_metrics_of(self, scores: PairScores) -> dict[str, float]:
         """Metrics of held-out pairs that were scored already, logged as an evaluation."""
-        self.log({f"eval_{name}": value for name, value in self._sliced(scores).items()})
+        self.log({f"eval_{name}": value for name, value in self.sliced(self.eval_pairs, scores).items()})
         return metrics(scores)
 
-    def _sliced(self, scores: PairScores) -> dict[str, float]:
-        """Metrics of the held-out pairs, and again as ``name/slice`` for every slice."""
+    def sliced(self, pairs: EncodedPairs, scores: PairScores) -> dict[str, float]:
+        """Metrics of pairs, and again as ``name/slice`` for every slice that is asked for."""
         found = metrics(scores)
         if self.slice_by != "none":
-            labels = self.eval_pairs.labels(self.slice_by, own_objective=self.objectives[0].objective)
+            labels = pairs.labels(self.slice_by, own_objective=self.objectives[0].objective)
             for label, part in metrics_by_slice(scores, labels).items():
                 found.update({f"{name}/{label}": value for name, value in part.items()})
         return found

@@ -126,7 +126,7 @@ class TrainSettings(BaseModel):
     save_steps: int = Field(default=200, ge=1, description="Write a checkpoint to resume from every so many steps")
     log_steps: int = Field(default=1, ge=1, description="Log metrics every so many steps")
     slice_by: Literal["none", "criterion", "source", "objective"] = Field(
-        default="none", description="Column of the export by which evaluation metrics are also given"
+        default="none", description="Column of the export by which metrics are also given"
     )
     report_to: tuple[Literal["tensorboard", "wandb"], ...] = Field(
         default=("tensorboard",), description="Loggers; the lake always gets the metrics"

@@ -20,7 +20,7 @@ from training.alarm import AlignmentAlarm
 from training.batches import EpochLoader, Indices, PairBatches
 from training.data import EncodedPairs
 from training.hardware import hardware_use
-from training.monitor import PairScores, join_scores, metrics
+from training.monitor import PairScores, join_scores
 from training.objective_loss import route_of
 from training.objective_state import ObjectiveState, step_sums
 from training.objectives import Objective
@@ -126,8 +126,8 @@ class PairTrainer(ScoringTrainer):
 
     def _end_step(self, num_tokens: int) -> None:
         """Let objectives and alarm take in the step, summed over all processes, so that all go on alike."""
-        scores = join_scores([scores for _, scores in self._of_step])
-        route = route_of(self.pairs.objective[np.concatenate([pairs for pairs, _ in self._of_step])], self.objectives)
+        rows, scores = self._rows_of_step(), join_scores([scores for _, scores in self._of_step])
+        route = route_of(self.pairs.objective[rows], self.objectives)
         sums = [step_sums(loss, scores.take(route == number)) for number, loss in enumerate(self.objectives)]
         has_reference = ~np.isnan(scores.reference_margin)
         figures = [
@@ -144,7 +144,11 @@ class PairTrainer(ScoringTrainer):
             shares = [total / count if count else math.nan for total, count in totals[len(self.objectives) :]]
             self.alarm.take(self.state.global_step + 1, **dict(zip(names, shares, strict=True)))
             self.control.should_training_stop |= self.alarm.stops
-        self._since_log.take(scores, num_tokens=num_tokens)
+        self._since_log.take(rows, scores, num_tokens=num_tokens)
+
+    def _rows_of_step(self) -> NDArray[np.int64]:
+        """Numbers of this process's pairs of the step."""
+        return np.concatenate([rows for rows, _ in self._of_step])
 
     def _weighted_loss(self, model: nn.Module, pack: Pack, total_weight: Any, *, counts: bool) -> Tensor:
         policy = self.logps_of(model, pack)
@@ -199,8 +203,7 @@ class PairTrainer(ScoringTrainer):
         """
         norm = super()._get_grad_norm(model, grad_norm)
         if not math.isfinite(float(norm)):
-            pairs = self.pairs.pair_id[np.concatenate([pairs for pairs, _ in self._of_step])]
-            self._stop("gradient", pairs)
+            self._stop("gradient", self.pairs.pair_id[self._rows_of_step()])
         return norm
 
     def _stop(self, what: str, pair_ids: NDArray[np.object_]) -> NoReturn:
@@ -213,8 +216,8 @@ class PairTrainer(ScoringTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics of the steps since the last logging, over the pairs of all processes."""
         if "loss" in logs and self._since_log:
-            scores, speed = self._since_log.lap(world_size=self.args.world_size)
-            logs = {**metrics(scores), **logs, **speed, **hardware_use()}
+            rows, scores, speed = self._since_log.lap(world_size=self.args.world_size)
+            logs = {**self.sliced(self.pairs.take(rows), scores), **logs, **speed, **hardware_use()}
             if any(loss.objective is Objective.CPO_LAGRANGIAN for loss in self.objectives):
                 logs["multiplier"] = self.objective_state.multiplier
         with writing_to(Path(str(self.args.output_dir))):

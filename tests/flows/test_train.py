@@ -119,7 +119,11 @@ def test_a_slice_without_a_name_is_not_the_whole(
     )
     with workspace.lake(read_only=True) as lake:
         found = dict(lake.frame(query).rows())
+        trained = lake.frame(
+            "select distinct slice from raw.training_metrics where phase = 'train' and metric = 'loss'"
+        )
     assert set(found) == {"all", "(all)", "(none)", "s"}
+    assert set(trained["slice"]) == {"all", "hh"}
     assert found["all"] == pytest.approx(report.facts["metrics"]["after"]["policy_margin"])
     assert 2 * found["(none)"] + found["(all)"] + 3 * found["s"] == pytest.approx(6 * found["all"])
 

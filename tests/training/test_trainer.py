@@ -155,15 +155,28 @@ def test_rrhf_in_pairs_is_rrhf_of_the_ranking(hh_rows: list[dict[str, Any]], tok
     assert float(pair_loss(batch, loss, ObjectiveState()).sum()) == pytest.approx(float(whole))
 
 
-def test_slices_of_the_held_out_pairs(
+def test_slices_of_the_steps_and_of_the_held_out_pairs(
     hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
 ) -> None:
-    test = [{**row, "source": f"s{i % 2}"} for i, row in enumerate(hh_rows[4:8])]
-    export = write_export(tmp_path / "e", hh_rows[:4], test, model=tiny_en, tokenizer=tokenizer)
-    result = train_quietly(export, tmp_path / "out", max_steps=1, slice_by="source")
+    """A step over two pairs of one source and six of another gives the metrics of each, under the reference policy
+    that the first step starts from."""
+    train = [{**row, "source": f"s{min(i % 4, 1)}"} for i, row in enumerate(hh_rows[:8])]
+    test = [{**row, "source": f"s{i % 2}"} for i, row in enumerate(hh_rows[8:12])]
+    export = write_export(tmp_path / "e", train, test, model=tiny_en, tokenizer=tokenizer)
+    options = {"max_steps": 1, "batch_size": 8, "token_budget": 300}
+    result = train_quietly(export, tmp_path / "out", slice_by="source", **options)
     last = next(logs for logs in reversed(result.log_history) if "eval_policy_margin" in logs)
     halves = [last[f"eval_policy_margin/s{i}"] for i in range(2)]
     assert sum(halves) / 2 == pytest.approx(last["eval_policy_margin"])
+    step = next(logs for logs in result.log_history if "grad_norm" in logs)
+    for i, share in enumerate((0.25, 0.75)):
+        margins = [r["reference_chosen_logps"] - r["reference_rejected_logps"] for r in train if r["source"] == f"s{i}"]
+        assert len(margins) == share * 8
+        assert step[f"reference_margin/s{i}"] == pytest.approx(np.mean(margins))
+        assert step[f"policy_margin/s{i}"] == pytest.approx(np.mean(margins), abs=1e-3), "the first step's policy"
+    assert step["loss"] == pytest.approx(0.25 * step["loss/s0"] + 0.75 * step["loss/s1"], abs=1e-4)
+    plain = train_quietly(export, tmp_path / "plain", **options)
+    assert not any("/" in name for logs in plain.log_history for name in logs)
 
 
 def test_the_alarm_ends_a_run_whose_loss_falls_for_the_wrong_reason(
