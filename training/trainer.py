@@ -19,6 +19,7 @@ from schemas.errors import TrainingError
 from training.alarm import AlignmentAlarm
 from training.batches import EpochLoader, Indices, PairBatches
 from training.data import EncodedPairs
+from training.gather import of_all_processes
 from training.hardware import hardware_use
 from training.monitor import PairScores, join_scores
 from training.objective_loss import route_of
@@ -203,7 +204,8 @@ class PairTrainer(ScoringTrainer):
         """
         norm = super()._get_grad_norm(model, grad_norm)
         if not math.isfinite(float(norm)):
-            self._stop("gradient", self.pairs.pair_id[self._rows_of_step()])
+            rows = of_all_processes(self._rows_of_step(), world_size=self.args.world_size)
+            self._stop("gradient", self.pairs.pair_id[np.concatenate(rows)])
         return norm
 
     def _stop(self, what: str, pair_ids: NDArray[np.object_]) -> NoReturn:
