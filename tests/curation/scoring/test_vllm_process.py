@@ -90,5 +90,4 @@ def test_a_preempted_request_begins_again() -> None:
 def test_a_path_that_this_vllm_has_not_is_an_error_with_a_mend() -> None:
     with pytest.raises(EngineError, match="no token-id log-probs"):
         VllmEngine(tiny_policy(), ScoringSettings(vllm_path="token-ids"))
-    assert {name: os.environ.get(name) for name in names} == of_children
     assert not torch.distributed.is_initialized()
