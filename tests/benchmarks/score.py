@@ -34,21 +34,19 @@ from curation.scoring.policy import ReferencePolicy, open_policy
 from curation.scoring.settings import ScoringSettings
 from curation.scoring.shards import SHARD_TOKENS
 from schemas.tokens import EncodedGroup, encode_groups
+from tests.benchmarks.shapes import SHAPES, random_model
 from tests.curation.scoring.real_groups import hh_texts
-
-_SHAPES = {
-    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
-           "num_key_value_heads": 8, "vocab_size": 128256},
-    "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
-           "num_key_value_heads": 8, "vocab_size": 128256},
-}  # fmt: skip
 
 
 def main() -> None:
     """Measure, tell how on standard error, and print the JSON line."""
     options = _options()
     settings = ScoringSettings(
-        dtype=options.dtype, vllm_path=options.path, batch_tokens=options.batch_tokens, max_length=options.max_length
+        dtype=options.dtype,
+        vllm_path=options.path,
+        batch_tokens=options.batch_tokens,
+        max_length=options.max_length,
+        gpu_memory_utilization=0.45,  # room for the engine that is measured next, should this one give back too little
     )
     with tempfile.TemporaryDirectory() as folder:
         model = options.model if options.shape is None else _random_model(options.shape, options.model, Path(folder))
@@ -239,12 +237,10 @@ def _pairs(policy: ReferencePolicy, data: Path, count: int) -> list[EncodedGroup
 
 
 def _random_model(shape: str, tokenizer_from: str, folder: Path) -> Path:
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer
 
-    config = LlamaConfig(**_SHAPES[shape], max_position_embeddings=4096, tie_word_embeddings=shape == "1b")
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = LlamaForCausalLM._from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(folder)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    random_model(shape, dtype=torch.bfloat16, device=device).save_pretrained(folder)
     AutoTokenizer.from_pretrained(tokenizer_from).save_pretrained(folder)
     return folder
 
@@ -288,7 +284,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
     parser.add_argument("--path", choices=("auto", "pooling", "token-ids", "flat"), default="auto")
     parser.add_argument("--model", default="../shared/models/tiny-en")
-    parser.add_argument("--shape", choices=tuple(_SHAPES), help="random Llama of this shape with --model's tokenizer")
+    parser.add_argument("--shape", choices=tuple(SHAPES), help="random Llama of this shape with --model's tokenizer")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/hh_rlhf/harmless-base-test.jsonl.gz"))
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--dtype", default="bfloat16")

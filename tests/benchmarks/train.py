@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ import pyarrow as pa
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-from tests.benchmarks.train_shapes import SHAPES, matmul_rate, random_model, step_flops
+from tests.benchmarks.shapes import SHAPES, matmul_rate, random_model, step_flops
 from tests.real_data import shared
 from tests.training.export_fixture import SCHEMA, export_rows, hh_pairs
+from training.adapters import add_adapter
 from training.arguments import make_arguments
 from training.batches import PairBatches
 from training.data import EncodedPairs, encode_pairs
@@ -38,10 +40,11 @@ from training.objectives import Objective
 from training.packing import Batching, pack_pairs
 from training.policy import ATTENTION, set_attention
 from training.quiet import quiet_libraries
-from training.settings import LossSettings, TrainSettings
+from training.settings import LoraSettings, LossSettings, TrainSettings
 from training.trainer import PairTrainer
 
 BETA = 0.1
+SYSTEMS = ("ours_shared", "ours_packed", "ours_padded", "trl_precomputed", "trl_in_loop")
 
 
 @dataclass
@@ -88,7 +91,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--no-trl", action="store_true", help="only our own")
+    parser.add_argument("--lora", action="store_true", help="train an adapter of rank 16 and not the model, in all")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="measure only these")
     options = parser.parse_args()
     if (options.device == "cuda") != torch.cuda.is_available():
         parser.error(f"--device {options.device}: this machine's is another one (hide GPUs: CUDA_VISIBLE_DEVICES=)")
@@ -115,22 +119,23 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         return random_model(options.shape, dtype=dtype, device=options.device, layers=options.layers)
 
     _fill_reference(load(), pairs)
-    systems: dict[str, Callable[[_StepTimes], Any]] = {
-        name: lambda times, b=batching: _ours(load(), pairs, options, times, b)
-        for name, batching in (("ours_shared", "shared"), ("ours_packed", "packed"), ("ours_padded", "padded"))
-    }
-    if not options.no_trl:
-        for name, precompute in (("trl_precomputed", True), ("trl_in_loop", False)):
-            systems[name] = lambda times, p=precompute: _trl(load(), tokenizer, raw, order, options, times, p)
-    measured = {name: Measured() for name in systems}
+
+    def make(name: str, times: _StepTimes) -> Any:
+        whose, how = name.split("_", 1)
+        if whose == "ours":
+            return _ours(load(), pairs, options, times, how)  # type: ignore[arg-type]
+        reference = load() if how == "in_loop" and options.shape is not None and not options.lora else None
+        return _trl(load(), reference, tokenizer, raw, order, options, times, precompute=how == "precomputed")
+
+    measured = {name: Measured() for name in options.systems}
     limit: list[float] = []
-    rate, flops = 0.0, _flops(load(), pairs, order, options.batch_size)
+    rate, flops = 0.0, _flops(_with_adapter(load(), options), pairs, order, options.batch_size)
     for _ in range(options.rounds):
-        for name, make in systems.items():
-            measured[name].add(*_train(make))
+        for name in options.systems:
+            measured[name].add(*_train(partial(make, name)))
             print(f"{name}: {[round(value, 2) for value in measured[name].seconds]} s a step", file=sys.stderr)
         rate = max(rate, matmul_rate(dtype=dtype, device=options.device))
-        once = _limit(load(), pairs, order, options.batch_size)
+        once = _limit(_with_adapter(load(), options), pairs, order, options.batch_size)
         limit = [min(pair) for pair in zip(limit or once, once, strict=True)]
     result = _report(measured, limit, count)
     achieved = flops / sum(measured["ours_shared"].seconds)
@@ -158,9 +163,10 @@ def _report(measured: dict[str, Measured], limit: list[float], count: int) -> di
         },
         "limit_ratio": sum(measured["ours_shared"].seconds) / sum(limit),
     }
+    for name in ("trl_in_loop", "trl_precomputed"):
+        if name in rate:
+            result[f"ratio_{name}"] = ours / rate[name]
     if "trl_in_loop" in rate:
-        result["ratio_trl_in_loop"] = ours / rate["trl_in_loop"]
-        result["ratio_trl_precomputed"] = ours / rate["trl_precomputed"]
         result["peak_memory_ratio"] = measured["ours_shared"].peak_bytes / measured["trl_in_loop"].peak_bytes
         losses = [measured[name].losses for name in ("ours_shared", "trl_in_loop")]
         result["max_loss_difference"] = float(np.abs(np.subtract(*losses)).max())
@@ -176,6 +182,10 @@ def _data(tokenizer: Any, count: int) -> tuple[list[Any], EncodedPairs]:
         pairs.lengths(pairs.prompt) + np.maximum(pairs.lengths(pairs.chosen), pairs.lengths(pairs.rejected)) <= 1024
     )[:count]
     return [raw[i] for i in fits], pairs.take(fits)
+
+
+def _with_adapter(model: Any, options: argparse.Namespace) -> Any:
+    return add_adapter(model, LoraSettings()) if options.lora else model
 
 
 def _fill_reference(model: Any, pairs: EncodedPairs) -> None:
@@ -203,6 +213,7 @@ def _ours(
         report_to=(),
     )
     set_attention(model, ATTENTION[batching])
+    model = _with_adapter(model, options)
     loss = LossSettings.resolve(settings, Objective.DPO, rules_beta=BETA)
     args = make_arguments(settings, Path(tempfile.mkdtemp()))
     args.save_strategy = "no"
@@ -221,15 +232,19 @@ def _ours(
 
 def _trl(
     model: Any,
+    reference: Any,
     tokenizer: Any,
     raw: list[Any],
     order: list[int],
     options: argparse.Namespace,
     times: _StepTimes,
+    *,
     precompute: bool,
 ) -> Any:
+    """TRL's trainer; it loads the reference from the model's folder where none is given and no adapter is trained."""
     from datasets import Dataset
     from datasets.utils import disable_progress_bars
+    from peft import LoraConfig
     from trl import DPOConfig, DPOTrainer
 
     disable_progress_bars()
@@ -263,8 +278,16 @@ def _trl(
         log_level="error",
         use_cpu=not torch.cuda.is_available(),
     )
+    lora = LoraSettings()
+    adapter = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")  # type: ignore[arg-type]
     return DPOTrainer(
-        model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[times]
+        model,
+        reference,
+        args=args,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=adapter if options.lora else None,
+        callbacks=[times],
     )
 
 
@@ -295,7 +318,7 @@ def _limit(model: Any, pairs: EncodedPairs, order: list[int], batch_size: int) -
         scale = packs[0].input_ids.numel() / ids.numel()
         _synchronize()
         start = time.perf_counter()
-        model.model(input_ids=ids, use_cache=False).last_hidden_state.sum().backward()
+        model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state.sum().backward()
         _synchronize()
         seconds.append((time.perf_counter() - start) * scale)
     return seconds

@@ -49,17 +49,20 @@ def random_model(shape: str, *, dtype: torch.dtype, device: str, layers: int | N
 def step_flops(model: Any, packs: list[Pack]) -> float:
     """Operations of the products of a forward and backward pass, attention scores left out.
 
-    Six a weight and row (two forward, four backward): the layers on every token, but the last MLP and the head only on
-    the rows that predict a response token.
+    Six a weight and row (two forward, four backward), four where the weight is not trained: the layers on every token,
+    but the last MLP and the head only on the rows that predict a response token.
     """
     body, head = model.get_decoder(), model.get_output_embeddings()
-    of_layers = sum(p.numel() for p in body.layers.parameters() if p.dim() == 2)
-    of_last_mlp = sum(p.numel() for p in body.layers[-1].mlp.parameters() if p.dim() == 2)
+    of_layers, of_last_mlp, of_head = (_flops_a_row(part) for part in (body.layers, body.layers[-1].mlp, head))
     total = 0.0
     for pack in packs:
         tokens, read = pack.input_ids.numel(), len(torch.unique(pack.rows))
-        total += 6.0 * (of_layers * tokens - of_last_mlp * (tokens - read) + head.weight.numel() * len(pack.rows))
+        total += of_layers * tokens - of_last_mlp * (tokens - read) + of_head * len(pack.rows)
     return total
+
+
+def _flops_a_row(part: Any) -> float:
+    return sum((6.0 if p.requires_grad else 4.0) * p.numel() for p in part.parameters() if p.dim() == 2)
 
 
 def matmul_rate(*, dtype: torch.dtype, device: str) -> float:
