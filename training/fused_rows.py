@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def"
 """Triton kernels for the rows of logits that an LM head makes: one pass forward, one in place backward, for GPUs.
 
 The products stay with the matmul library; what comes behind them needs no float32 copy of the logits here, which the
@@ -6,8 +7,6 @@ same steps in plain torch (``training/head.py``) need several of.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -15,9 +14,11 @@ from torch import Tensor
 
 _BLOCK = 4096
 
+# The kernels' arguments bear no annotations: Triton's compiler takes an annotation for a global that it may not see.
+
 
 @triton.jit
-def _transformed(raw: Any, scale: Any, softcap: Any, has_cap: tl.constexpr) -> Any:
+def _transformed(raw, scale, softcap, has_cap: tl.constexpr):
     logits = raw.to(tl.float32) * scale
     if has_cap:  # tanh(u) = 2 sigmoid(2u) - 1
         logits = softcap * (2.0 * tl.sigmoid(2.0 * logits / softcap) - 1.0)
@@ -26,17 +27,17 @@ def _transformed(raw: Any, scale: Any, softcap: Any, has_cap: tl.constexpr) -> A
 
 @triton.jit
 def _forward_kernel(
-    logits: Any,
-    labels: Any,
-    norms: Any,
-    logps: Any,
-    num_columns: Any,
-    stride: Any,
-    scale: Any,
-    softcap: Any,
+    logits,
+    labels,
+    norms,
+    logps,
+    num_columns,
+    stride,
+    scale,
+    softcap,
     has_cap: tl.constexpr,
     block: tl.constexpr,
-) -> None:
+):
     """One row a program: its log-normaliser, kept with a running maximum, and the log-prob of its label."""
     row = tl.program_id(0).to(tl.int64)
     begin_of_row = logits + row * stride
@@ -59,17 +60,17 @@ def _forward_kernel(
 
 @triton.jit
 def _backward_kernel(
-    logits: Any,
-    labels: Any,
-    norms: Any,
-    upstream: Any,
-    num_columns: Any,
-    stride: Any,
-    scale: Any,
-    softcap: Any,
+    logits,
+    labels,
+    norms,
+    upstream,
+    num_columns,
+    stride,
+    scale,
+    softcap,
     has_cap: tl.constexpr,
     block: tl.constexpr,
-) -> None:
+):
     """One block of a row a program: logits become ``g (1[label] - softmax)``, through scale and cap."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * block + tl.arange(0, block)

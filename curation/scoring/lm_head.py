@@ -30,12 +30,15 @@ def token_logps(hidden: Tensor, token_ids: Tensor, logits_of: Callable[[Tensor],
     for start in range(0, len(hidden), head_rows):
         logits = logits_of(hidden[start : start + head_rows])
         part = slice(start, start + len(logits))
-        out[part] = logits.gather(-1, token_ids[part, None])[:, 0].float() - _log_sum_exp(logits)
+        out[part] = _logps(logits, token_ids[part])
     return out
 
 
-def _log_sum_exp(logits: Tensor) -> Tensor:
-    """log of the sum of exp over the last dimension, in float32. Shape (N,)."""
-    if logits.device.type != "cpu":
-        return logits.float().logsumexp(-1)
-    return cpu_kernels.log_sum_exp(logits if logits.dtype == torch.bfloat16 else logits.float())
+def _logps(logits: Tensor, token_ids: Tensor) -> Tensor:
+    """Log-probs of one token a row, in float32. Shape (N,)."""
+    if logits.device.type == "cuda":
+        from curation.scoring import gpu_kernels
+
+        return gpu_kernels.token_logps(logits, token_ids)
+    norms = cpu_kernels.log_sum_exp(logits if logits.dtype == torch.bfloat16 else logits.float())
+    return logits.gather(-1, token_ids[:, None])[:, 0].float() - norms

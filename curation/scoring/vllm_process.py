@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -195,11 +195,19 @@ _FOR_CHILDREN = {name: os.environ.get(name) for name in ("LD_PRELOAD", "LD_LIBRA
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep vLLM's start-up and shutdown lines from the user's terminal; errors are raised, not printed."""
+    """Keep vLLM's start-up and shutdown lines from the user's terminal; errors are raised, not printed.
+
+    What stands in for ``sys.stdout`` is a real file: on a GPU, vLLM asks for its descriptor.
+    """
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with _no_native_stderr(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        with (
+            _no_native_stderr(),
+            Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from tests.training.test_head import example, plain
+from tests.triton_kernels import compile_for_hopper, run_interpreted
 from training.head import LogitTransform, response_logps
 
 TRANSFORMS = [LogitTransform(), LogitTransform(scale=0.5, softcap=3.0)]
@@ -35,10 +31,20 @@ for transform in TRANSFORMS:
 @pytest.mark.slow
 def test_kernels_equal_the_plain_head_in_the_interpreter() -> None:
     """The kernels' own code, run by Triton without a GPU."""
-    env = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    done = subprocess.run([sys.executable, "-c", INTERPRETED], capture_output=True, text=True, check=False, env=env)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert len(done.stdout.split()) == 6
+    assert len(run_interpreted(INTERPRETED).split()) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["*bf16", "*fp32"])
+@pytest.mark.parametrize("has_cap", [False, True])
+def test_kernels_compile_for_a_gpu(dtype: str, has_cap: bool) -> None:
+    """The interpreter takes more than the compiler does."""
+    from training.fused_rows import _backward_kernel, _forward_kernel
+
+    shared = {"logits": dtype, "labels": "*i64", "norms": "*fp32"}
+    rest = {"num_columns": "i32", "stride": "i32", "scale": "fp32", "softcap": "fp32"}
+    for kernel, own in ((_forward_kernel, "logps"), (_backward_kernel, "upstream")):
+        assert compile_for_hopper(kernel, {**shared, own: "*fp32", **rest}, {"has_cap": has_cap, "block": 4096}) > 0
 
 
 @pytest.mark.gpu
