@@ -1,8 +1,9 @@
 """Attention over a packed row of trees, registered with ``transformers`` under :data:`NAME`.
 
 On CPU a tree is computed as blocks without a mask, so nothing that is masked away is ever computed, and keys are used
-where they lie. On a GPU one FlexAttention call covers the whole row. Where a sliding window cuts into a tree, or
-dropout is on, a mask says it.
+where they lie. On a GPU one call covers the whole row: of FlashAttention in half precision, else of FlexAttention.
+Where a sliding window cuts into a tree on a CPU, dropout is on, or heads are too small for the GPU's kernels, a mask
+says it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from schemas.errors import ModelError
-from training.flex import flex_tree_attention
-from training.packing import Layout, Tree
+from training import varlen
+from training.flex import LEAST_HEAD, flex_tree_attention
+from training.layout import Layout, Tree
 
 NAME = "winnow_tree"
 """Value of a model's ``attn_implementation``."""
@@ -67,7 +69,10 @@ def tree_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     window = sliding_window if sliding_window is not None and sliding_window < layout.longest else None
     if query.device.type == "cuda" and dropout == 0:
-        return flex_tree_attention(query, key, value, layout, scale=scale, window=window), None
+        if varlen.can_run(query):
+            return varlen.varlen_tree_attention(query, key, value, layout, scale=scale, window=window), None
+        if query.shape[-1] >= LEAST_HEAD:
+            return flex_tree_attention(query, key, value, layout, scale=scale, window=window), None
     if query.device.type != "cpu" or window is not None or dropout > 0:
         return _masked(query, key, value, layout, scale=scale, dropout=dropout, window=window), None
     return _Blocks.apply(query, key, value, layout.trees, scale), None

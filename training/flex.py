@@ -1,4 +1,4 @@
-"""FlexAttention over a packed row of trees, for GPUs: one compiled call under a block mask."""
+"""FlexAttention over a packed row of trees, for GPUs in float32: one compiled call under a block mask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from training.packing import Layout
+from training.layout import Layout
+
+LEAST_HEAD = 16
+"""Size of a head that its compiled kernels take at least."""
 
 _masks: dict[tuple[int, int | None], tuple[Layout, BlockMask]] = {}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -18,63 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data import EncodedPairs
+from training.layout import Layout, Span, Tree
 
 Batching = Literal["shared", "packed", "padded"]
-Span = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Tree:
-    """Places of a prompt and of its responses in a row, as [begin, end)."""
-
-    prompt: Span
-    responses: tuple[Span, ...]
-
-    @property
-    def end(self) -> int:
-        """First place behind the tree."""
-        return self.responses[-1][1]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Who sees whom in a row of T tokens.
-
-    Attributes:
-        trees: in order, without gaps.
-        position_ids: Shape (1, T).
-    """
-
-    trees: tuple[Tree, ...]
-    position_ids: Tensor
-
-    @cached_property
-    def tree_of(self) -> Tensor:
-        """Tree of each token. Shape (T,)."""
-        sizes = torch.tensor([tree.end - tree.prompt[0] for tree in self.trees])
-        return torch.repeat_interleave(torch.arange(len(self.trees)), sizes).to(self.position_ids.device)
-
-    @cached_property
-    def segment_of(self) -> Tensor:
-        """0 for prompt tokens, 1 and up for the responses of a tree. Shape (T,)."""
-        parts = [
-            (number, end - begin)
-            for tree in self.trees
-            for number, (begin, end) in enumerate((tree.prompt, *tree.responses))
-        ]
-        numbers, sizes = torch.tensor([n for n, _ in parts]), torch.tensor([size for _, size in parts])
-        return torch.repeat_interleave(numbers, sizes).to(self.position_ids.device)
-
-    @cached_property
-    def longest(self) -> int:
-        """Most tokens that any token could look back over, itself included."""
-        return max(
-            tree.prompt[1] - tree.prompt[0] + max(end - begin for begin, end in tree.responses) for tree in self.trees
-        )
-
-    def to(self, device: torch.device) -> Layout:
-        """The same on another device."""
-        return Layout(self.trees, self.position_ids.to(device))
 
 
 @dataclass(frozen=True)

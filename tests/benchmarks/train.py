@@ -4,7 +4,8 @@
     python -m tests.benchmarks.train --json --shape 8b --device cuda --dtype bfloat16
 
 Every system trains the same few steps in each of several rounds, one system after the other; a step's time is its best
-over the rounds, so that a busy machine disturbs the ratios little. The limit is the body's plain forward and backward
+over the rounds, so that a busy machine disturbs the ratios little. Before them comes one step that is not counted, in
+which kernels are compiled and memory is taken. The limit is the body's plain forward and backward
 pass over as many tokens as our rows have, as a rectangle of 256 columns. ``flops_use`` is the rate of our products, as
 a share of what one large product reaches in the same run. The last line is one JSON object.
 """
@@ -108,7 +109,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure every system."""
     folder = Path(options.model) if options.model else shared("models/tiny-en")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    count = options.steps * options.batch_size
+    count = (1 + options.steps) * options.batch_size
     raw, pairs = _data(tokenizer, count)
     order = [i for batch in PairBatches(count, options.batch_size, seed=0) for i in batch]
     dtype = getattr(torch, options.dtype)
@@ -129,7 +130,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     measured = {name: Measured() for name in options.systems}
     limit: list[float] = []
-    rate, flops = 0.0, _flops(_with_adapter(load(), options), pairs, order, options.batch_size)
+    rate, flops = 0.0, _flops(_with_adapter(load(), options), pairs, order[options.batch_size :], options.batch_size)
     for _ in range(options.rounds):
         for name in options.systems:
             measured[name].add(*_train(partial(make, name)))
@@ -137,7 +138,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         rate = max(rate, matmul_rate(dtype=dtype, device=options.device))
         once = _limit(_with_adapter(load(), options), pairs, order, options.batch_size)
         limit = [min(pair) for pair in zip(limit or once, once, strict=True)]
-    result = _report(measured, limit, count)
+    result = _report(measured, limit, count - options.batch_size)
     achieved = flops / sum(measured["ours_shared"].seconds)
     result |= {"model": options.shape or folder.name, "dtype": options.dtype, "matmul_tflops": rate / 1e12}
     return result | {"flops_use": achieved / rate}
@@ -303,11 +304,14 @@ def _train(make: Callable[[_StepTimes], Any]) -> tuple[list[float], list[float],
     peak = _peak() - start
     del trainer
     _settle()
-    return times.seconds, times.losses, peak
+    return times.seconds[1:], times.losses, peak
 
 
 def _limit(model: Any, pairs: EncodedPairs, order: list[int], batch_size: int) -> list[float]:
-    """Seconds of the body's plain forward and backward pass over as many tokens as each of our batches has."""
+    """Seconds of the body's plain forward and backward pass over as many tokens as each of our batches has.
+
+    Those of the first batch are left out.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
     set_attention(model, "sdpa")
@@ -321,7 +325,7 @@ def _limit(model: Any, pairs: EncodedPairs, order: list[int], batch_size: int) -
         model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state.sum().backward()
         _synchronize()
         seconds.append((time.perf_counter() - start) * scale)
-    return seconds
+    return seconds[1:]
 
 
 def _synchronize() -> None:

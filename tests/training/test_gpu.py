@@ -1,7 +1,8 @@
-"""Training on an NVIDIA GPU against the CPU: FlexAttention, the Triton head, bfloat16, compiled layers."""
+"""Training on an NVIDIA GPU against the CPU: its attention, the Triton head, bfloat16, compiled layers."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,42 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_rows_on_a_gpu_equal_those_on_a_cpu(name: str) -> None:
-    """Log-probs and gradients of shared rows, by the compiled FlexAttention and by the CPU's blocks."""
+def margins_and_gradients(config: Any, device: str, dtype: torch.dtype) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Of all pairs in one row, by the attention that this device and dtype take."""
     pairs = random_pairs(1, shapes=SHAPES)
     (pack,) = pack_pairs(pairs, range(len(pairs)), token_budget=10_000)
-    found: list[tuple[Any, list[torch.Tensor]]] = []
-    for device in ("cpu", "cuda"):
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(CONFIGS[name], dtype=torch.float32).to(device)
-        set_attention(model, ATTENTION["shared"])
-        margin = pair_logps(model, pack.to(torch.device(device))).policy_margin
-        torch.nn.functional.softplus(-0.5 * margin).sum().backward()
-        found.append((margin.detach().cpu(), [p.grad.cpu() for p in model.parameters()]))
-    (expected, wanted), (margin, gradients) = found
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(device, dtype)
+    set_attention(model, ATTENTION["shared"])
+    margin = pair_logps(model, pack.to(torch.device(device))).policy_margin
+    torch.nn.functional.softplus(-0.5 * margin).sum().backward()
+    return margin.detach().cpu(), [p.grad.float().cpu() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("head_dim", [8, 16])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_rows_on_a_gpu_equal_those_on_a_cpu(name: str, head_dim: int) -> None:
+    """In float32: small heads under a mask, larger ones by the compiled FlexAttention."""
+    config = copy.deepcopy(CONFIGS[name])
+    config.head_dim = head_dim
+    expected, wanted = margins_and_gradients(config, "cpu", torch.float32)
+    margin, gradients = margins_and_gradients(config, "cuda", torch.float32)
     assert (margin - expected).abs().max() < 1e-3
     for gradient, other in zip(gradients, wanted, strict=True):
         assert (gradient - other).abs().max() <= 1e-3 * max(1.0, float(other.abs().max()))
+
+
+@pytest.mark.parametrize("head_dim", [8, 64])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "mixtral" not in name])  # routes by rounding
+def test_rows_in_half_precision_are_as_near_to_float32_as_padded_ones(name: str, head_dim: int) -> None:
+    """By FlashAttention over sequences, without a mask."""
+    config = copy.deepcopy(CONFIGS[name])
+    config.head_dim = head_dim
+    expected, wanted = margins_and_gradients(config, "cpu", torch.float32)
+    margin, gradients = margins_and_gradients(config, "cuda", torch.bfloat16)
+    assert (margin - expected).square().mean().sqrt() < 0.02 * expected.square().mean().sqrt()
+    for gradient, other in zip(gradients, wanted, strict=True):
+        assert (gradient - other).norm() < 0.15 * other.norm()
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,32 @@ def test_logit_softcap_and_its_gradient() -> None:
         assert torch.allclose(gradient, parameter.grad, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("window", [None, 7])
+def test_a_row_as_sequences_sees_the_same(window: int | None) -> None:
+    """Each sequence by itself, causal from its end: what FlashAttention computes in one call on a GPU."""
+    pairs = random_pairs(1, shapes=SHAPES)
+    (pack,) = pack_pairs(pairs, range(len(pairs)), token_budget=10_000)
+    layout, length = pack.layout, pack.input_ids.shape[1]
+    assert layout is not None
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, heads, length, 16) for heads in (6, 2, 2))
+    expected = attention._masked(query, key, value, layout, scale=0.3, dropout=0.0, window=window)
+    row = layout.sequences
+    keys, values = (part[:, :, row.key_places].repeat_interleave(3, dim=1) for part in (key, value))
+    found = []
+    for number in range(len(row.query_ends) - 1):
+        q, k, v = (
+            part[:, :, ends[number] : ends[number + 1]]
+            for part, ends in ((query, row.query_ends), (keys, row.key_ends), (values, row.key_ends))
+        )
+        assert q.shape[2] <= row.most_queries
+        assert k.shape[2] <= row.most_keys
+        distance = torch.arange(q.shape[2])[:, None] + k.shape[2] - q.shape[2] - torch.arange(k.shape[2])
+        seen = (distance >= 0) & (distance < (window or length))
+        found.append(torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=0.3))
+    assert torch.allclose(torch.cat(found, dim=2).transpose(1, 2), expected, atol=1e-6)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
