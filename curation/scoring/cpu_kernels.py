@@ -8,6 +8,7 @@ used: they and torch's wait for work by spinning, and take the cores from one an
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ _inlined: Any = numba.njit(inline="always")
 _INT32, _FLOAT32 = ir.IntType(32), ir.FloatType()
 _LOG2_E = np.float32(1.4426950408889634)
 _LEAST_POWER = np.float32(-126.0)  # of the smallest normal float32
+_UNSEEN = np.float32(-1e30)  # a score of which exp is 0
+_VECTOR = 32  # values that the compiled loops take at once, at most
 _PART = 1 << 18  # values below which a second thread costs more than it saves
 
 
@@ -134,7 +137,9 @@ def _log_sum_exp(first, last, bits, out):  # type: ignore[no-untyped-def]
 @compiled
 def _tree_softmax(first, last, bits, scale, start, count, prompt_end, begin, num_heads):  # type: ignore[no-untyped-def]
     width = bits.shape[2]
-    weights = np.empty(width, dtype=np.float32)
+    # of a whole number of vectors, behind which the compiler would take exp of one value at a time
+    weights = np.empty((width + _VECTOR - 1) // _VECTOR * _VECTOR, dtype=np.float32)
+    factor = scale * _LOG2_E
     for head in range(first, last):
         tree = head // num_heads
         prompt = prompt_end[tree]
@@ -142,17 +147,21 @@ def _tree_softmax(first, last, bits, scale, start, count, prompt_end, begin, num
             place = start + row % count
             own = begin[tree, place]
             end = place + 1 if own >= 0 else 0  # nothing is seen from behind the row's end
+            padded = (end + _VECTOR - 1) // _VECTOR * _VECTOR
             greatest = _order(bits[head, row, 0])  # every query sees the first key
             for key in range(1, min(prompt, end)):
                 greatest = max(greatest, _order(bits[head, row, key]))
             for key in range(max(own, 0), end):
                 greatest = max(greatest, _order(bits[head, row, key]))
-            factor = scale * _LOG2_E
             shift = _widen(_order(greatest)) * factor
-            total = np.float32(0.0)
             for key in range(end):
-                weight = _exp2(_widen(bits[head, row, key]) * factor - shift)
-                weight = weight if key < prompt or key >= own else np.float32(0.0)
+                score = _widen(bits[head, row, key]) * factor - shift
+                weights[key] = score if key < prompt or key >= own else _UNSEEN
+            for key in range(end, padded):
+                weights[key] = _UNSEEN
+            total = np.float32(0.0)
+            for key in range(padded):
+                weight = _exp2(weights[key])
                 weights[key] = weight
                 total += weight
             inverse = np.float32(1.0) / total if end else np.float32(0.0)
@@ -203,6 +212,38 @@ def _add_rms_norm(first, last, bits, residual, weight, epsilon):  # type: ignore
             bits[row, column] = _narrow(_widen(_narrow(sums[column] * factor)) * _widen(weight[column]))
 
 
+@_inlined
+def _turn(bits, row, offset, cos, sin, turned, out, head, place):  # type: ignore[no-untyped-def]
+    """One head; ``turned`` lies in memory of its own, without which the compiler would fear for the inputs."""
+    half = len(turned) // 2
+    for i in range(half):
+        one, other = _widen(bits[row, offset + i]), _widen(bits[row, offset + half + i])
+        turned[i] = one * _widen(cos[row, i]) - other * _widen(sin[row, i])
+    for i in range(half):
+        one, other = _widen(bits[row, offset + i]), _widen(bits[row, offset + half + i])
+        turned[half + i] = other * _widen(cos[row, half + i]) + one * _widen(sin[row, half + i])
+    for i in range(2 * half):
+        out[head, place, i] = _narrow(turned[i])
+
+
+@compiled
+def _rotated_heads(first, last, bits, cos, sin, length, queries, keys, values):  # type: ignore[no-untyped-def]
+    size = keys.shape[2]
+    turned = np.empty(size, dtype=np.float32)
+    num_rows = bits.shape[0] // length
+    num_heads, num_key_heads = queries.shape[0] // num_rows, keys.shape[0] // num_rows
+    for row in range(first, last):
+        tree, place = row // length, row % length
+        for head in range(num_heads):
+            _turn(bits, row, head * size, cos, sin, turned, queries, tree * num_heads + head, place)
+        for head in range(num_key_heads):
+            offset, into = (num_heads + head) * size, tree * num_key_heads + head
+            _turn(bits, row, offset, cos, sin, turned, keys, into, place)
+            offset += num_key_heads * size
+            for i in range(size):
+                values[into, place, i] = bits[row, offset + i]
+
+
 def has_matrix_units(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether products in this dtype run on instructions that are made for it: bfloat16 on a CPU that has them."""
     return (
@@ -218,17 +259,51 @@ def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="winnow-kernel")
 
 
-os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads
+@cache
+def _openmp() -> Any:
+    """The OpenMP runtime that torch has loaded, where it is GNU's; else None."""
+    try:
+        return ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+    except (OSError, AttributeError):  # another runtime, or no Linux
+        return None
+
+
+def _leave_the_parents_threads() -> None:
+    """A child has none of them, and GNU's OpenMP would wait for them."""
+    global _openmp
+    _threads.cache_clear()
+    _openmp = cache(lambda: None)
+
+
+os.register_at_fork(after_in_child=_leave_the_parents_threads)
+_Work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def in_parts(loop: Callable[..., None], num_rows: int, num_values: int, *arguments: Any) -> None:
     """Run a loop over all rows, in as many parts as pay, at most one for each of torch's threads."""
     parts = min(torch.get_num_threads(), num_rows, max(num_values // _PART, 1))
-    ends = [num_rows * part // parts for part in range(parts + 1)] if parts else [0, 0]
-    others = [_threads(parts - 1).submit(loop, *ends[part : part + 2], *arguments) for part in range(1, parts)]
-    loop(ends[0], ends[1], *arguments)
-    for other in others:
-        other.result()
+    if parts <= 1:
+        loop(0, num_rows, *arguments)
+        return
+    starts = iter(range(parts))  # each is taken by one thread, however many come
+    errors: list[BaseException] = []
+
+    def work(_: Any = None) -> None:
+        try:
+            for part in starts:
+                loop(num_rows * part // parts, num_rows * (part + 1) // parts, *arguments)
+        except BaseException as error:  # noqa: BLE001 - C code calls this, through which nothing can be raised
+            errors.append(error)
+
+    if (openmp := _openmp()) is not None:
+        openmp.GOMP_parallel(_Work(work), None, parts, 0)
+    else:
+        others = [_threads(parts - 1).submit(work) for _ in range(parts - 1)]
+        work()
+        for other in others:
+            other.result()
+    if errors:
+        raise errors[0]
 
 
 def _bits(values: Tensor, *dtypes: torch.dtype) -> np.ndarray:
@@ -317,3 +392,25 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, epsilon: float) ->
     rows = [_bits(values.view(-1, values.shape[-1])) for values in (normal, total)]
     in_parts(_add_rms_norm, len(rows[0]), x.numel(), *rows, _bits(weight), np.float32(epsilon))
     return normal, total
+
+
+def rotated_heads(all_heads: Tensor, cos: Tensor, sin: Tensor, *, num_key_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values as they lie for products, queries and keys turned to their places by halves (RoPE).
+
+    Args:
+        all_heads: the heads of queries, then of keys, then of values; bfloat16 on a CPU, shape (B, L, heads * D).
+        cos, sin: of each place, bfloat16, shape (B or 1, L, D).
+        num_key_heads: K.
+
+    Returns:
+        Shapes (B, H, L, D), (B, K, L, D), (B, K, L, D).
+    """
+    batch, length, _ = all_heads.shape
+    size = cos.shape[-1]
+    num_heads = all_heads.shape[-1] // size - 2 * num_key_heads
+    flat = all_heads.flatten(0, 1).contiguous()
+    turns = [_bits(part.expand(batch, -1, -1).reshape(-1, size)) for part in (cos, sin)]
+    out = [torch.empty(batch * count, length, size, dtype=flat.dtype) for count in (num_heads, *[num_key_heads] * 2)]
+    in_parts(_rotated_heads, len(flat), flat.numel(), _bits(flat), *turns, length, *map(_bits, out))
+    queries, keys, values = (part.view(batch, -1, length, size) for part in out)
+    return queries, keys, values

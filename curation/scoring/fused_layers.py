@@ -36,9 +36,9 @@ class FusedGatedMLP(nn.Module):
     def __init__(self, gate: nn.Linear, up: nn.Linear, down: nn.Module) -> None:
         super().__init__()
         self.both = nn.Linear(gate.in_features, 2 * gate.out_features, bias=gate.bias is not None, device="meta")
-        self.both.weight = _joined(gate.weight, up.weight)
+        self.both.weight = joined(gate.weight, up.weight)
         if gate.bias is not None:
-            self.both.bias = _joined(gate.bias, up.bias)
+            self.both.bias = joined(gate.bias, up.bias)
         self.down = down
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,8 +47,9 @@ class FusedGatedMLP(nn.Module):
         return out
 
 
-def _joined(one: Tensor, other: Tensor) -> nn.Parameter:
-    return nn.Parameter(torch.cat([one.detach(), other.detach()]), requires_grad=False)
+def joined(*weights: Tensor) -> nn.Parameter:
+    """Weights of several layers as those of one, whose outputs lie behind one another."""
+    return nn.Parameter(torch.cat([weight.detach() for weight in weights]), requires_grad=False)
 
 
 @torch.inference_mode()

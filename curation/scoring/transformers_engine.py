@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch import Tensor
 from curation.scoring import cpu_kernels
 from curation.scoring.adapter import merge_adapter
 from curation.scoring.engine import EngineInfo, Projection, ResponseScore, TokenCounts
+from curation.scoring.fused_decoder import fuse_decoder
 from curation.scoring.fused_layers import fuse_layers
+from curation.scoring.last_mlp import MLPOnRows, keep_last_mlp_to_rows
 from curation.scoring.lm_head import token_logps
 from curation.scoring.packed_linear import pack_layers, packed_product
 from curation.scoring.packing import PackedBatch, Row, batches_of, pack, rows_of
@@ -25,8 +28,9 @@ from curation.scoring.tree_attention import tree_order
 from schemas.errors import EngineError, ModelError
 from schemas.tokens import EncodedGroup
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
+BATCH_TOKENS = {"cpu": 8192, "cuda": 32768}
 _ROW_TOKENS = 4096  # siblings share a row up to here; beyond, the mask costs more than the prompt saves
+_PROBE_TOKENS = 24  # of a prompt and of each response on which paths are compared
 _PROBE_TOLERANCE = 0.02  # nats a token, between the shared and the plain pass of one dtype
 
 
@@ -48,12 +52,17 @@ class TransformersEngine:
         head = self._model.get_output_embeddings()
         self._vocab_size = head.weight.shape[0]
         self._logits_of = packed_product(head.weight, head.bias) or head
-        if cpu_kernels.has_matrix_units(self._device, self._model.dtype) and not _made_faster(self._model):
-            self._model = _load(policy, settings, self._device)
         self.batch_tokens = settings.batch_tokens or BATCH_TOKENS[self._device.type]
         self._projection = _projection(self._model, self._device) if settings.embeddings else None
-        self._path = self._find_path(policy.max_length)
         self.max_length = policy.max_length
+        self._last_mlp: MLPOnRows | None = None
+        has_matrix_units = cpu_kernels.has_matrix_units(self._device, self._model.dtype)
+        if has_matrix_units and not self._made_faster():
+            self._model = _load(policy, settings, self._device)
+            has_matrix_units = False
+        if not has_matrix_units:
+            self._last_mlp = keep_last_mlp_to_rows(self._model)
+            self._path = self._find_path()
         self.counts = TokenCounts()
         self.info = EngineInfo(
             engine="transformers",
@@ -85,7 +94,10 @@ class TransformersEngine:
     @torch.inference_mode()
     def _forward(self, groups: Sequence[EncodedGroup], rows: Sequence[Row]) -> list[ResponseScore]:
         batch = pack(groups, rows)
-        hidden = self._hidden(batch)
+        read = batch.predicting if self._projection is None else torch.cat([batch.predicting, batch.last])
+        only = nullcontext() if self._last_mlp is None else self._last_mlp.only(read.unique().to(self._device))
+        with only:
+            hidden = self._hidden(batch)
         predicting = batch.predicting.to(self._device)
         logps = token_logps(
             hidden[predicting],
@@ -123,29 +135,56 @@ class TransformersEngine:
         projected: np.ndarray = (states.float() @ self._projection).half().cpu().numpy()
         return list(projected)
 
-    def _find_path(self, max_length: int) -> str:
+    def _made_faster(self) -> bool:
+        """Give the model this CPU's layers; False where it cannot run with them, or scores otherwise."""
+        rows = [Row(0, (0, 1, 2), 4 * _PROBE_TOKENS)]
+        try:
+            fuse_layers(self._model.base_model)
+            self._last_mlp = keep_last_mlp_to_rows(self._model)
+            self._path = self._find_path()
+            if self._path == "plain":
+                rows = [Row(0, (index,), 2 * _PROBE_TOKENS) for index in range(3)]
+            before = self._forward([self._probe], rows)
+            if self._path == "shared":
+                fuse_decoder(self._model)
+            pack_layers(self._model.base_model)
+            return _agree(self._forward([self._probe], rows), before)
+        except (AttributeError, TypeError):  # it reads weights of its layers
+            return False
+
+    def _find_path(self) -> str:
         """The best path that is exact on this model: by its configuration, and tried on random tokens."""
         config = self._model.config.get_text_config()
         window = getattr(config, "sliding_window", None)
         layers = set(getattr(config, "layer_types", None) or ["full_attention"])
-        if (window is not None and window < max_length) or layers - {"full_attention", "sliding_attention"}:
-            return "plain"
-        generator = np.random.default_rng(0)
-        prompt, *responses = (generator.integers(5, config.vocab_size, 24).tolist() for _ in range(4))
-        group = EncodedGroup(prompt, responses)
         self._path = "plain"
-        alone = self._forward([group], [Row(0, (index,), 48) for index in range(3)])
+        if (window is not None and window < self.max_length) or layers - {"full_attention", "sliding_attention"}:
+            return "plain"
+        alone = self._forward([self._probe], [Row(0, (index,), 2 * _PROBE_TOKENS) for index in range(3)])
         for path in ("shared", "masked"):
             self._path = path
             self._model.set_attn_implementation(TREE_ATTENTION if path == "shared" else "sdpa")
             try:
-                together = self._forward([group], [Row(0, (0, 1, 2), 96)])
+                together = self._forward([self._probe], [Row(0, (0, 1, 2), 4 * _PROBE_TOKENS)])
             except (EngineError, TypeError):  # its layers take no such rows, or no mask of this shape
                 continue
-            if all(abs(a.logps - b.logps) <= _PROBE_TOLERANCE * 24 for a, b in zip(together, alone, strict=True)):
+            if _agree(together, alone):
                 return path
         self._model.set_attn_implementation("sdpa")
         return "plain"
+
+    @property
+    def _probe(self) -> EncodedGroup:
+        """A prompt with three responses, of random tokens."""
+        generator = np.random.default_rng(0)
+        size = self._model.config.get_text_config().vocab_size
+        prompt, *responses = (generator.integers(5, size, _PROBE_TOKENS).tolist() for _ in range(4))
+        return EncodedGroup(prompt, responses)
+
+
+def _agree(some: Sequence[ResponseScore], others: Sequence[ResponseScore]) -> bool:
+    tolerance = _PROBE_TOLERANCE * _PROBE_TOKENS
+    return all(abs(one.logps - other.logps) <= tolerance for one, other in zip(some, others, strict=True))
 
 
 def _load(policy: ReferencePolicy, settings: ScoringSettings, device: torch.device) -> Any:
@@ -176,18 +215,6 @@ def _load(policy: ReferencePolicy, settings: ScoringSettings, device: torch.devi
     if policy.adapter is not None:
         model = merge_adapter(model, policy.adapter)
     return model.eval().to(device)
-
-
-@torch.inference_mode()
-def _made_faster(model: Any) -> bool:
-    """Give a model this CPU's layers; False where it cannot run with them, because it reads weights of its layers."""
-    fuse_layers(model.base_model)
-    pack_layers(model.base_model)
-    try:
-        model.base_model(input_ids=torch.tensor([[5, 6, 7]]), use_cache=False)
-    except (AttributeError, TypeError):
-        return False
-    return True
 
 
 def _projection(model: Any, device: torch.device) -> Tensor:

@@ -22,7 +22,7 @@ from schemas.errors import EngineError
 NAME = "winnow_scoring_tree"
 """Value of a model's ``attn_implementation``."""
 
-_SCORES_AT_ONCE = 1 << 21  # of a block of queries; in bfloat16 they stay in a CPU's cache
+_SCORES_AT_ONCE = 1 << 22  # of a block of queries; in bfloat16 they stay in a CPU's cache
 _LEAST_BLOCK = 64  # queries
 
 
@@ -72,7 +72,7 @@ def tree_attention(
         raise EngineError("this model's attention is not a plain softmax over all tokens", mend="--engine vllm")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if trees is not None:
-        return _in_blocks(query, key, value, trees, scale), None
+        return attention_in_blocks(query, key, value, trees, scale), None
     has_groups = query.shape[1] != key.shape[1]
     # zero behind a row's end, for even a key that nobody sees must be a number
     out = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
@@ -88,8 +88,18 @@ def tree_attention(
     return out, None
 
 
-def _in_blocks(query: Tensor, key: Tensor, value: Tensor, trees: Trees, scale: float) -> Tensor:
-    """Blocks of queries against all keys before their end, the heads that share keys as one matrix."""
+def attention_in_blocks(query: Tensor, key: Tensor, value: Tensor, trees: Trees, scale: float) -> Tensor:
+    """Blocks of queries against all keys before their end, the heads that share keys as one matrix.
+
+    Args:
+        query: bfloat16 on a CPU, shape (B, heads, L, D).
+        key, value: shape (B, key heads, L, D).
+        trees: the rows.
+        scale: factor on the scores.
+
+    Returns:
+        Shape (B, L, heads, D).
+    """
     batch, heads, length, size = query.shape
     num_key_heads = key.shape[1]
     keys = key.reshape(-1, length, size).transpose(1, 2)

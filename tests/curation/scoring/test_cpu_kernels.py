@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention, silu
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from curation.scoring import cpu_kernels
 from curation.scoring.packing import Trees
-from curation.scoring.tree_attention import _in_blocks
+from curation.scoring.tree_attention import attention_in_blocks
 
 HALF_ULP = 2**-8  # of bfloat16, relative
 
@@ -137,9 +138,9 @@ def _forest(lengths: list[tuple[int, ...]]) -> Trees:
 def test_what_a_query_does_not_see_changes_nothing() -> None:
     trees = _forest([(5, 4, 4)])
     query, key, value = (_random(1, 1, 13, 16, seed=seed) for seed in range(3))
-    alone = _in_blocks(query, key, value, trees, 0.25)
+    alone = attention_in_blocks(query, key, value, trees, 0.25)
     key[:, :, 5:9] = query[:, :, 9:10] * 400  # the first response, to which the second one's scores would be enormous
-    together = _in_blocks(query, key, value, trees, 0.25)
+    together = attention_in_blocks(query, key, value, trees, 0.25)
     assert torch.equal(alone[:, 9:], together[:, 9:])
 
 
@@ -149,7 +150,7 @@ def test_tree_attention_in_blocks_is_attention_under_the_whole_mask(key_heads: i
     trees = _forest([(90, 30, 41, 5), (1, 2), (100, 60), (3, 1, 1, 1)])
     length = trees.begin.shape[1]
     query, key, value = (_random(4, heads, length, 16, seed=heads) for heads in (4, key_heads, key_heads))
-    found = _in_blocks(query, key, value, trees, scale)
+    found = attention_in_blocks(query, key, value, trees, scale)
     expected = scaled_dot_product_attention(
         query.double(), key.double(), value.double(), attn_mask=trees.mask(), scale=scale, enable_gqa=True
     ).transpose(1, 2)
@@ -157,3 +158,42 @@ def test_tree_attention_in_blocks_is_attention_under_the_whole_mask(key_heads: i
     difference = (found.double() - expected)[is_row].abs().max()
     assert difference < 0.02, "some roundings of bfloat16 of values up to 4"
     assert found[~is_row].eq(0).all(), "what lies behind a row's end is a number"
+
+
+def test_every_row_is_done_once_by_torchs_threads() -> None:
+    done = np.zeros(1000, dtype=np.int64)
+
+    def loop(first: int, last: int) -> None:
+        done[first:last] += 1
+
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            cpu_kernels.in_parts(loop, 1000, 1 << 30)
+    finally:
+        torch.set_num_threads(threads)
+    assert (done == 3).all()
+
+
+def test_an_error_in_a_part_is_raised() -> None:
+    def loop(first: int, last: int) -> None:
+        raise ValueError(f"{first} to {last}")
+
+    with pytest.raises(ValueError, match="to"):
+        cpu_kernels.in_parts(loop, 1000, 1 << 30)
+
+
+@pytest.mark.parametrize(("length", "num_heads", "num_key_heads", "size"), [(5, 4, 2, 16), (37, 3, 3, 64)])
+def test_heads_are_turned_as_in_llama(length: int, num_heads: int, num_key_heads: int, size: int) -> None:
+    torch.manual_seed(0)
+    heads = torch.randn(2, length, (num_heads + 2 * num_key_heads) * size).bfloat16()
+    angles = torch.rand(1, length, size // 2).repeat(1, 1, 2) * 6
+    cos, sin = angles.cos().bfloat16(), angles.sin().bfloat16()
+    parts = heads.unflatten(-1, (-1, size)).transpose(1, 2).split([num_heads, num_key_heads, num_key_heads], dim=1)
+    query, key, value = parts
+    expected = (*apply_rotary_pos_emb(query.float(), key.float(), cos.float(), sin.float()), value)
+    for found, wanted in zip(
+        cpu_kernels.rotated_heads(heads, cos, sin, num_key_heads=num_key_heads), expected, strict=True
+    ):
+        assert torch.allclose(found.float(), wanted.float(), rtol=HALF_ULP, atol=1e-6)
