@@ -2,8 +2,8 @@
 
 They read bfloat16 as the upper half of float32, compute in float32, and take exp as a polynomial that the compiler
 turns into vector instructions; its relative error is 2e-7. Each loop releases the interpreter lock and goes over the
-rows that it is told to, so that :func:`in_parts` can hand the rows to several threads. Numba's own threads are not
-used: they and torch's wait for work by spinning, and take the cores from one another.
+rows that it is told to, so that :func:`in_parts` can hand the rows to several threads: to those of torch's OpenMP, for
+these wait for work by spinning, and take the cores from any others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -261,11 +263,13 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 @cache
 def _openmp() -> Any:
-    """The OpenMP runtime that torch has loaded, where it is GNU's; else None."""
-    try:
-        return ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
-    except (OSError, AttributeError):  # another runtime, or no Linux
+    """The OpenMP runtime that torch has loaded, its own or the system's, where that is GNU's; else None."""
+    if not hasattr(os, "RTLD_NOLOAD"):
         return None
+    for path in (*(Path(torch.__file__).parent / "lib").glob("libgomp*.so*"), "libgomp.so.1"):
+        with suppress(OSError):  # not loaded
+            return ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+    return None
 
 
 def _leave_the_parents_threads() -> None:

@@ -95,18 +95,15 @@ def _is_same(layer: Any, fused: FusedDecoderLayer, rotary: Any) -> bool:
     generator = torch.Generator().manual_seed(0)
     trees, places = _trees()
     x = (torch.randn(*places.shape, len(weight), generator=generator) * 1e-2).bfloat16()
-    turns = rotary(x, places)
-    if turns[0].shape[-1] != fused.size:
-        return False
     before = weight.clone()
-    query, key, _ = fused.turned(fused.heads(fused.input_layernorm(x)), turns)
-    groups = query.shape[1] // key.shape[1]
-    scores = query.float() @ key.float().repeat_interleave(groups, 1).transpose(-1, -2) * fused.scale
-    weight.mul_((_SCORE_SIZE / scores.std().clamp_min(1e-6)).sqrt())
     try:
+        turns = rotary(x, places)
+        if turns[0].shape[-1] != fused.size:
+            return False
+        weight.mul_((_SCORE_SIZE / _score_size(fused, x, turns).clamp_min(1e-6)).sqrt())
         expected = layer(x.clone(), attention_mask=None, position_ids=places, position_embeddings=turns, trees=trees)
         found = fused(x.clone(), position_embeddings=turns, trees=trees)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError):  # it takes other arguments, or its parts have other shapes
         return False
     finally:
         weight.copy_(before)
@@ -114,6 +111,13 @@ def _is_same(layer: Any, fused: FusedDecoderLayer, rotary: Any) -> bool:
         return False
     added = (expected.float() - x.float()).norm()
     return bool((found.float() - expected.float()).norm() <= _TOLERANCE * added)
+
+
+def _score_size(fused: FusedDecoderLayer, x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+    """Standard deviation of attention scores."""
+    query, key, _ = fused.turned(fused.heads(fused.input_layernorm(x)), turns)
+    keys = key.float().repeat_interleave(query.shape[1] // key.shape[1], 1)
+    return (query.float() @ keys.transpose(-1, -2) * fused.scale).std()
 
 
 def _trees() -> tuple[Trees, Tensor]:
