@@ -69,7 +69,7 @@ def tree_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     window = sliding_window if sliding_window is not None and sliding_window < layout.longest else None
     if query.device.type == "cuda" and dropout == 0:
-        if varlen.can_run(query):
+        if varlen.can_run(query, value):
             return varlen.varlen_tree_attention(query, key, value, layout, scale=scale, window=window), None
         if query.shape[-1] >= LEAST_HEAD:
             return flex_tree_attention(query, key, value, layout, scale=scale, window=window), None

@@ -55,6 +55,8 @@ def choose_attention(model: Any, batching: Batching) -> AttentionChoice:
         return _padded(
             batching, "eager", f"its attention has terms that packing lacks: {', '.join(sorted(seen.terms))}"
         )
+    if seen.has_other_values:
+        return _padded(batching, plain, "its values are of another size than its queries")
     if seen.num_calls == 0 or seen.has_hidden_window:
         return _padded(batching, plain, "its attention is restricted by a mask alone")
     return AttentionChoice(batching, plain if batching == "padded" else attention.NAME)
@@ -71,6 +73,7 @@ class _Seen:
     terms: set[str] = field(default_factory=set)
     num_calls: int = 0
     has_hidden_window: bool = False
+    has_other_values: bool = False
 
     def __call__(
         self,
@@ -86,6 +89,7 @@ class _Seen:
         **options: Any,
     ) -> tuple[Tensor, None]:
         self.num_calls += 1
+        self.has_other_values |= query.shape[-1] != value.shape[-1]
         self.terms |= attention.foreign_terms(options)
         sees_first = attention_mask is None or bool(attention_mask[0, 0, -1, -_NUM_TOKENS] >= 0)
         self.has_hidden_window |= sees_first != (sliding_window is None)

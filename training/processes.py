@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
+import traceback
 from typing import NoReturn
 
 from schemas.errors import EngineError, TrainingError
@@ -30,12 +32,19 @@ def end_process(code: int | str | None) -> NoReturn:
     Args:
         code: as of ``sys.exit``; a text is printed and counts as 1.
     """
-    atexit._run_exitfuncs()
-    if isinstance(code, str):
-        print(code, file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else int(code is not None))
+    status = code if isinstance(code, int) else int(code is not None)
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:  # noqa: BLE001 - nothing is behind this to take it
+        traceback.print_exc()
+        status = status or 1
+    finally:
+        os._exit(status)
 
 
 def check_processes(settings: TrainSettings, *, num_pairs: int) -> None:

@@ -14,11 +14,12 @@ from torch import Tensor
 from training.layout import Layout
 
 
-def can_run(query: Tensor) -> bool:
-    """Whether the kernels take these heads: bfloat16 or float16 of a size up to 256, on an NVIDIA GPU since Ampere.
+def can_run(query: Tensor, value: Tensor) -> bool:
+    """Whether the kernels take these heads: bfloat16 or float16 of one size up to 256, on an NVIDIA GPU since Ampere.
 
     Args:
         query: Shape (1, heads, T, D).
+        value: Shape (1, key heads, T, E).
     """
     is_half = query.dtype in (torch.bfloat16, torch.float16)
     size = query.shape[-1]
@@ -26,6 +27,7 @@ def can_run(query: Tensor) -> bool:
         query.device.type == "cuda"
         and torch.version.hip is None
         and is_half
+        and size == value.shape[-1]
         and size % 8 == 0
         and size <= 256
         and torch.cuda.get_device_capability(query.device) >= (8, 0)

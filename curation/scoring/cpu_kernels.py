@@ -290,17 +290,19 @@ def in_parts(loop: Callable[..., None], num_rows: int, num_values: int, *argumen
         loop(0, num_rows, *arguments)
         return
     starts = iter(range(parts))  # each is taken by one thread, however many come
+    done: list[int] = []
     errors: list[BaseException] = []
 
     def work(_: Any = None) -> None:
         try:
             for part in starts:
                 loop(num_rows * part // parts, num_rows * (part + 1) // parts, *arguments)
+                done.append(part)
         except BaseException as error:  # noqa: BLE001 - C code calls this, through which nothing can be raised
             errors.append(error)
 
     if (openmp := _openmp()) is not None:
-        openmp.GOMP_parallel(_Work(work), None, parts, 0)
+        openmp.GOMP_parallel(_Work(work), None, torch.get_num_threads(), 0)  # for fewer it would end the others
     else:
         others = [_threads(parts - 1).submit(work) for _ in range(parts - 1)]
         work()
@@ -308,6 +310,8 @@ def in_parts(loop: Callable[..., None], num_rows: int, num_values: int, *argumen
             other.result()
     if errors:
         raise errors[0]
+    if len(done) < parts:
+        raise KeyboardInterrupt  # it came before the work could catch it
 
 
 def _bits(values: Tensor, *dtypes: torch.dtype) -> np.ndarray:

@@ -70,9 +70,11 @@ def fuse_decoder(model: Any) -> None:
     layers, rotary = (getattr(model.base_model, name, None) for name in ("layers", "rotary_emb"))
     if not isinstance(layers, nn.ModuleList) or rotary is None:
         return
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
+    shifts = (0, max(longest - _PROMPT - sum(_RESPONSES), 0))  # some models scale queries at far places
     for number, layer in enumerate(layers):
         fused = FusedDecoderLayer(layer) if _has_parts(layer) else None
-        if fused is not None and _is_same(layer, fused, rotary):
+        if fused is not None and all(_is_same(layer, fused, rotary, shift) for shift in shifts):
             layers[number] = fused
 
 
@@ -89,11 +91,12 @@ def _has_parts(layer: Any) -> bool:
     return are_norms and len(has_biases) == 1 and isinstance(size, int) and isinstance(scale, float)
 
 
-def _is_same(layer: Any, fused: FusedDecoderLayer, rotary: Any) -> bool:
-    """Whether both give the same for two rows of random states, with scores of which some are much above others."""
+def _is_same(layer: Any, fused: FusedDecoderLayer, rotary: Any, shift: int) -> bool:
+    """Whether both give the same for two rows of random states at places from ``shift`` on, with some scores high."""
     weight = fused.input_layernorm.weight
     generator = torch.Generator().manual_seed(0)
     trees, places = _trees()
+    places = places + shift
     x = (torch.randn(*places.shape, len(weight), generator=generator) * 1e-2).bfloat16()
     before = weight.clone()
     try:

@@ -45,15 +45,29 @@ def keep_last_mlp_to_rows(model: Any) -> MLPOnRows | None:
     """Put an :class:`MLPOnRows` around the last layer's MLP; None, and the model as it was, where that would be wrong.
 
     Args:
-        model: a causal language model of transformers; its MLP is asked whether it takes each token by itself.
+        model: a causal language model of transformers; it is asked whether it runs that MLP once, and the MLP whether
+            it takes each token by itself.
     """
     layers = getattr(model.base_model, "layers", None)
     mlp = getattr(layers[-1], "mlp", None) if isinstance(layers, nn.ModuleList) and len(layers) else None
-    if not isinstance(mlp, nn.Module) or not _takes_tokens_alone(mlp, model):
+    if not isinstance(mlp, nn.Module) or not (_is_called_once(mlp, model) and _takes_tokens_alone(mlp, model)):
         return None
     kept = MLPOnRows(mlp)
     layers[-1].mlp = kept  # type: ignore[index]
     return kept
+
+
+def _is_called_once(mlp: nn.Module, model: Any) -> bool:
+    """Whether a pass runs this MLP one time, on hidden states alone; some models go through their layers repeatedly."""
+    calls: list[tuple[int, int]] = []
+    hook = mlp.register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append((len(args), len(kwargs))), with_kwargs=True
+    )
+    try:
+        model.base_model(torch.tensor([[5, 6, 7]], device=model.device), use_cache=False)
+    finally:
+        hook.remove()
+    return calls == [(1, 0)]
 
 
 def _takes_tokens_alone(mlp: nn.Module, model: Any) -> bool:

@@ -48,6 +48,19 @@ CASES: dict[str, tuple[Any, str, str]] = {
         "winnow_tree",
     ),
     "phimoe, window": (transformers.PhimoeConfig(**SMALL, **WINDOW, num_local_experts=4), "padded", "sdpa"),
+    "deepseek-v3, values smaller than queries": (
+        transformers.DeepseekV3Config(
+            **{**SMALL, "num_key_value_heads": 6},
+            q_lora_rank=16,
+            kv_lora_rank=16,
+            qk_nope_head_dim=8,
+            qk_rope_head_dim=8,
+            v_head_dim=8,
+            first_k_dense_replace=3,
+        ),
+        "padded",
+        "sdpa",
+    ),
     "gpt2": (transformers.GPT2Config(**GPT2, **NO_DROPOUT), "shared", "winnow_tree"),
     "falcon": (
         transformers.FalconConfig(

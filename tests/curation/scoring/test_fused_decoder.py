@@ -11,6 +11,7 @@ from transformers import (
     GraniteConfig,
     HeliumConfig,
     LlamaConfig,
+    Ministral3Config,
     MistralConfig,
     Olmo2Config,
     Qwen2Config,
@@ -33,6 +34,14 @@ SIZES = {
 }
 
 
+FAR = {
+    "rope_type": "default",
+    "rope_theta": 10_000.0,
+    "original_max_position_embeddings": 64,
+    "llama_4_scaling_beta": 0.5,
+}
+
+
 def _model(config: type, dtype: torch.dtype = torch.bfloat16, **options: Any) -> Any:
     torch.manual_seed(0)
     made = config(num_attention_heads=4, num_key_value_heads=2, **{**SIZES, **options})
@@ -51,6 +60,7 @@ def _model(config: type, dtype: torch.dtype = torch.bfloat16, **options: Any) ->
         (Qwen3Config, {"head_dim": 16}, 0),  # norms of heads
         (Olmo2Config, {}, 0),  # norms behind
         (GraniteConfig, {"residual_multiplier": 0.5}, 0),
+        (Ministral3Config, {"rope_parameters": FAR, "head_dim": 16}, 0),  # scales queries at far places
         (HeliumConfig, {"head_dim": 16}, 0),  # turns even and odd numbers, and not halves
     ],
 )
@@ -91,8 +101,18 @@ def test_the_last_mlp_works_on_the_rows_that_are_read(dtype: torch.dtype) -> Non
     assert torch.equal(again, expected)
 
 
+def test_an_mlp_that_is_run_twice_is_left_alone() -> None:
+    """Some models go through their layers repeatedly: what the first round makes of a prompt is read by the second."""
+    model = _model(LlamaConfig)
+    model.set_attn_implementation("sdpa")
+    layers = model.base_model.layers
+    layers[0].mlp = layers[-1].mlp
+    assert keep_last_mlp_to_rows(model) is None
+
+
 def test_an_mlp_that_looks_at_other_tokens_is_left_alone() -> None:
     model = _model(LlamaConfig)
+    model.set_attn_implementation("sdpa")
 
     class Mixing(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
