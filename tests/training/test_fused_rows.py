@@ -48,7 +48,6 @@ def test_kernels_compile_for_a_gpu(dtype: str, has_cap: bool) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_kernels_equal_the_plain_head_on_a_gpu(transform: LogitTransform, dtype: torch.dtype) -> None:

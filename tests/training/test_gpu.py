@@ -15,10 +15,7 @@ from tests.training.test_packing import CONFIGS, SHAPES, random_pairs
 from training.packing import pack_pairs
 from training.policy import ATTENTION, pair_logps, set_attention
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 
 
 def margins_and_gradients(config: Any, device: str, dtype: torch.dtype) -> tuple[torch.Tensor, list[torch.Tensor]]:

@@ -13,6 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from curation.scoring import cpu_kernels
+from curation.scoring.cpu_threads import in_parts
 from curation.scoring.packing import Trees
 from curation.scoring.tree_attention import attention_in_blocks
 
@@ -170,7 +171,7 @@ def test_every_row_is_done_once_by_torchs_threads() -> None:
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            cpu_kernels.in_parts(loop, 1000, 1 << 30)
+            in_parts(loop, 1000, 1 << 30)
     finally:
         torch.set_num_threads(threads)
     assert (done == 3).all()
@@ -181,7 +182,7 @@ def test_an_error_in_a_part_is_raised() -> None:
         raise ValueError(f"{first} to {last}")
 
     with pytest.raises(ValueError, match="to"):
-        cpu_kernels.in_parts(loop, 1000, 1 << 30)
+        in_parts(loop, 1000, 1 << 30)
 
 
 @pytest.mark.parametrize(("length", "num_heads", "num_key_heads", "size"), [(5, 4, 2, 16), (37, 3, 3, 64)])
