@@ -40,6 +40,8 @@ def scoring_settings(workspace: Workspace, lake: Lake, given: dict[str, Any]) ->
     configured = workspace.settings.scoring
     named = {key: getattr(configured, key) for key in configured.model_fields_set} | chosen
     is_last = named.get("model") is None
+    if named.get("server") and named.get("engine", "auto") == "auto":
+        named["engine"] = "vllm-server"
     if is_last:
         last = last_policy(lake)
         if last is None:

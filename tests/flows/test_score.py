@@ -312,6 +312,19 @@ def test_options_that_contradict_are_refused(workspace: Workspace) -> None:
         run(workspace, max_length=4096)
 
 
+@pytest.mark.parametrize("engine", [None, "auto"])
+def test_a_server_that_is_configured_scores_unless_another_engine_is_named(
+    workspace: Workspace, engine: str | None
+) -> None:
+    config = workspace.root / "winnow.toml"
+    model = shared("models/tiny-en")
+    config.write_text(config.read_text() + f'\n[scoring]\nmodel = "{model}"\nserver = "http://127.0.0.1:1"\n')
+    opened = Workspace.open(workspace.root)
+    with pytest.raises(EngineError, match=r"127\.0\.0\.1:1"):
+        score(opened, engine=engine)
+    assert score(opened, engine="transformers").facts["engine"] == "transformers"
+
+
 def test_a_bad_model_is_one_clear_error_and_leaves_the_lake_as_it_was(workspace: Workspace, tmp_path: Path) -> None:
     with workspace.lake() as lake:
         before = lake.snapshot_id()
