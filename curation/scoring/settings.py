@@ -31,7 +31,9 @@ class ScoringSettings(BaseModel):
     )
     engine: EngineName = Field(default="auto", description="Engine; auto takes the fastest that is installed")
     vllm_path: VllmPath = Field(default="auto", description="Path through vLLM; auto takes the best that it has")
-    server: str | None = Field(default=None, description="URL of a running vLLM server, for engine = 'vllm-server'")
+    server: str | None = Field(
+        default=None, description="URL of a running vLLM server; it scores unless another engine is named"
+    )
     server_concurrency: int = Field(default=16, ge=1, description="Requests that are under way at the server at once")
     server_timeout_seconds: float = Field(default=120, gt=0, description="How long one request may take")
     server_retries: int = Field(default=4, ge=0, description="How often a request that failed is tried again")
@@ -51,4 +53,9 @@ class ScoringSettings(BaseModel):
         default=None, ge=64, description="Tokens in one forward pass; by engine and device when absent"
     )
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1, description="Share of the GPU that vLLM may take")
+    compile: bool | None = Field(
+        default=None,
+        description="torch.compile the decoder layers (transformers); when absent, where winnow doctor --bench found it"
+        " to pay on this device. Layers that this CPU's own loops replace are not compiled",
+    )
     tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs that share one model (vLLM)")

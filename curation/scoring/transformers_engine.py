@@ -39,7 +39,8 @@ class TransformersEngine:
 
     Attributes:
         info: ``path`` is ``shared`` where responses share their prompt's row and nothing that is hidden is computed,
-            ``masked`` where they share it under a mask, and ``plain`` where the model cannot share.
+            ``masked`` where they share it under a mask, and ``plain`` where the model cannot share; ``-compiled``
+            stands behind it where layers are compiled.
         max_length: longest prompt and response, in tokens.
         batch_tokens: tokens in one forward pass.
         counts: tokens since the engine was made.
@@ -63,10 +64,13 @@ class TransformersEngine:
         if not has_matrix_units:
             self._last_mlp = keep_last_mlp_to_rows(self._model)
             self._path = self._find_path()
+        is_compiled = bool(settings.compile) and not has_matrix_units
+        if is_compiled:
+            self._compile(policy.model)
         self.counts = TokenCounts()
         self.info = EngineInfo(
             engine="transformers",
-            path=self._path,
+            path=f"{self._path}-compiled" if is_compiled else self._path,
             version=version("transformers"),
             dtype=str(self._model.dtype).removeprefix("torch."),
             quantization=policy.quantization,
@@ -137,20 +141,38 @@ class TransformersEngine:
 
     def _made_faster(self) -> bool:
         """Give the model this CPU's layers; False where it cannot run with them, or scores otherwise."""
-        rows = [Row(0, (0, 1, 2), 4 * _PROBE_TOKENS)]
         try:
             fuse_layers(self._model.base_model)
             self._last_mlp = keep_last_mlp_to_rows(self._model)
             self._path = self._find_path()
-            if self._path == "plain":
-                rows = [Row(0, (index,), 2 * _PROBE_TOKENS) for index in range(3)]
-            before = self._forward([self._probe], rows)
+            before = self._try()
             if self._path == "shared":
                 fuse_decoder(self._model)
             pack_layers(self._model.base_model)
-            return _agree(self._forward([self._probe], rows), before)
+            return _agree(self._try(), before)
         except (AttributeError, TypeError):  # it reads weights of its layers
             return False
+
+    def _compile(self, model: str) -> None:
+        """Compile every decoder layer in place, for any length; whether that can be done here is found out at once."""
+        before = self._try()
+        for stack in self._model.base_model.children():
+            if isinstance(stack, torch.nn.ModuleList):
+                for layer in stack:
+                    layer.compile(dynamic=True)
+        try:
+            is_same = _agree(self._try(), before)
+        except (RuntimeError, OSError) as error:  # of torch's compiler, or of the one that it calls
+            reason = next(iter(str(getattr(error, "inner_exception", error)).splitlines()), type(error).__name__)
+            raise EngineError(f"torch.compile fails on {model}: {reason}", mend="[scoring] compile = false") from error
+        if not is_same:
+            raise EngineError(f"{model} scores otherwise when compiled", mend="[scoring] compile = false")
+
+    def _try(self) -> list[ResponseScore]:
+        """Scores of random tokens, on the path that was found."""
+        together = [Row(0, (0, 1, 2), 4 * _PROBE_TOKENS)]
+        alone = [Row(0, (index,), 2 * _PROBE_TOKENS) for index in range(3)]
+        return self._forward([self._probe], alone if self._path == "plain" else together)
 
     def _find_path(self) -> str:
         """The best path that is exact on this model: by its configuration, and tried on random tokens."""
@@ -160,12 +182,12 @@ class TransformersEngine:
         self._path = "plain"
         if (window is not None and window < self.max_length) or layers - {"full_attention", "sliding_attention"}:
             return "plain"
-        alone = self._forward([self._probe], [Row(0, (index,), 2 * _PROBE_TOKENS) for index in range(3)])
+        alone = self._try()
         for path in ("shared", "masked"):
             self._path = path
             self._model.set_attn_implementation(TREE_ATTENTION if path == "shared" else "sdpa")
             try:
-                together = self._forward([self._probe], [Row(0, (0, 1, 2), 4 * _PROBE_TOKENS)])
+                together = self._try()
             except (EngineError, TypeError):  # its layers take no such rows, or no mask of this shape
                 continue
             if _agree(together, alone):

@@ -51,7 +51,6 @@ def doctor(
 
 def _bench(model: str) -> None:
     """Time the engines, show their rates, and say what ``auto`` takes from now on."""
-    import torch
     from rich.table import Table
 
     from curation.scoring.engine_rates import rates_file
@@ -67,5 +66,4 @@ def _bench(model: str) -> None:
     out.print(table)
     name, reason = explain_choice()
     out.print(f"auto takes [bold]{name}[/]: {reason}", soft_wrap=True)
-    if not torch.cuda.is_available():
-        err.print(f"kept in {rates_file()}", soft_wrap=True)
+    err.print(f"kept in {rates_file()}", soft_wrap=True)
