@@ -96,27 +96,30 @@ class PoolingPath:
 
     def serve(self, requests: Sequence[Request], groups: Sequence[EncodedGroup]) -> list[Served]:
         """Compute requests; see :class:`Path`."""
-        from curation.scoring.vllm_pooler import ScoreParams
-
-        params = [
-            ScoreParams(
-                task="classify",
-                use_activation=False,
-                skip_reading_prefix_cache=request.is_uncached,
-                extra_kwargs={
-                    "start": request.start,
-                    "targets": np.asarray(request.targets, dtype=np.int32).tobytes(),
-                    "points": np.asarray(request.points, dtype=np.int32).tobytes(),
-                },
-            )
-            for request in requests
-        ]
+        params = [score_params(request) for request in requests]
         prompts = _prompts(requests, groups)
         outputs = self._llm.encode(prompts, pooling_params=params, pooling_task="classify", use_tqdm=False)
-        return [_pooled(request, output) for request, output in zip(requests, outputs, strict=True)]
+        return [pooled(request, output) for request, output in zip(requests, outputs, strict=True)]
 
 
-def _pooled(request: Request, output: Any) -> Served:
+def score_params(request: Request) -> Any:
+    """What our pooler is asked for: a ``vllm.PoolingParams``."""
+    from curation.scoring.vllm_pooler import ScoreParams
+
+    return ScoreParams(
+        task="classify",
+        use_activation=False,
+        skip_reading_prefix_cache=request.is_uncached,
+        extra_kwargs={
+            "start": request.start,
+            "targets": np.asarray(request.targets, dtype=np.int32).tobytes(),
+            "points": np.asarray(request.points, dtype=np.int32).tobytes(),
+        },
+    )
+
+
+def pooled(request: Request, output: Any) -> Served:
+    """What our pooler gave for a request, of a ``vllm.PoolingRequestOutput``."""
     values = output.outputs.data.tolist()
     end = 2 + len(request.points)
     embedding = values[end:] if len(values) == end + EMBEDDING_SIZE else None

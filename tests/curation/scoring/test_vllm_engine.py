@@ -28,6 +28,9 @@ pytestmark = pytest.mark.vllm
 PATHS = {
     "pooling": ScoringSettings(dtype="float32", vllm_path="pooling", embeddings=True),
     "pooling in tiny chunks": ScoringSettings(dtype="float32", vllm_path="pooling", batch_tokens=64),
+    "pooling, split over two processes": ScoringSettings(
+        dtype="float32", vllm_path="pooling", embeddings=True, tensor_parallel_size=2
+    ),
     "flat": ScoringSettings(dtype="float32", vllm_path="flat"),
 }
 
@@ -35,9 +38,14 @@ PATHS = {
 @pytest.fixture(scope="module", params=list(PATHS))
 def engine(request: pytest.FixtureRequest) -> Iterator[VllmEngine]:
     settings = PATHS[request.param]
+    before = psutil.Process().children(recursive=True)
     made = VllmEngine(tiny_policy(), settings)
     yield made
+    children = set(psutil.Process().children(recursive=True)).difference(before)
+    workers = [each for each in children if "resource_tracker" not in " ".join(each.cmdline())]  # Python's own stays
+    assert len(workers) >= settings.tensor_parallel_size - 1
     made.close()
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
 
 
 def test_it_agrees_with_transformers_over_real_responses(engine: VllmEngine) -> None:
@@ -71,8 +79,9 @@ def test_a_sequence_of_the_longest_length_is_scored(engine: VllmEngine) -> None:
 
 
 def test_nothing_listens_beyond_this_machine(engine: VllmEngine) -> None:
-    listening = {c.laddr.ip for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN}
-    assert listening <= {"127.0.0.1", "::1"}
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    opened = [connection for process in processes for connection in process.net_connections()]
+    assert {c.laddr.ip for c in opened if c.status == psutil.CONN_LISTEN} <= {"127.0.0.1", "::1"}
 
 
 def test_embeddings_are_those_of_transformers(engine: VllmEngine) -> None:
