@@ -46,6 +46,7 @@ def main() -> None:
         vllm_path=options.path,
         batch_tokens=options.batch_tokens,
         max_length=options.max_length,
+        compile=options.compile,
         gpu_memory_utilization=0.45,  # room for the engine that is measured next, should this one give back too little
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -296,6 +297,7 @@ def _options() -> argparse.Namespace:
         "--trl-pairs", type=int, default=48, help="pairs that TRL is timed on, scaled by tokens; 0: not"
     )
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that is shared")
+    parser.add_argument("--compile", action="store_true", help="compile the layers (transformers)")
     parser.add_argument("--skip-vllm", action="store_true", help="time only the engine")
     return parser.parse_args()
 
