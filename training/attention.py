@@ -28,7 +28,6 @@ _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-@torch.compiler.disable  # its blocks differ from row to row; compiled layers break off here and go on behind it
 def tree_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -67,15 +66,22 @@ def tree_attention(
             mend="set train.batching = 'padded'",
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    window = sliding_window if sliding_window is not None and sliding_window < layout.longest else None
-    if query.device.type == "cuda" and dropout == 0:
-        if varlen.can_run(query, value):
-            return varlen.varlen_tree_attention(query, key, value, layout, scale=scale, window=window), None
-        if query.shape[-1] >= LEAST_HEAD:
-            return flex_tree_attention(query, key, value, layout, scale=scale, window=window), None
+    window = sliding_window if sliding_window is not None and sliding_window < layout.sequences.most_keys else None
+    if dropout == 0 and varlen.can_run(query, value):
+        return varlen.varlen_tree_attention(query, key, value, layout, scale=scale, window=window), None
+    return _uncompiled(query, key, value, layout, scale=scale, dropout=dropout, window=window), None
+
+
+@torch.compiler.disable  # blocks and masks differ from row to row; compiled layers break off here and go on behind it
+def _uncompiled(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, *, scale: float, dropout: float, window: int | None
+) -> Tensor:
+    if query.device.type == "cuda" and dropout == 0 and query.shape[-1] >= LEAST_HEAD:
+        return flex_tree_attention(query, key, value, layout, scale=scale, window=window)
     if query.device.type != "cpu" or window is not None or dropout > 0:
-        return _masked(query, key, value, layout, scale=scale, dropout=dropout, window=window), None
-    return _Blocks.apply(query, key, value, layout.trees, scale), None
+        return _masked(query, key, value, layout, scale=scale, dropout=dropout, window=window)
+    out: Tensor = _Blocks.apply(query, key, value, layout.trees, scale)
+    return out
 
 
 _HARMLESS = frozenset(

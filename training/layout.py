@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,6 +46,30 @@ class Sequences:
     most_queries: int
     most_keys: int
 
+    @classmethod
+    def of(cls, trees: Iterable[Tree]) -> Sequences:
+        """Every tree's prompt with its first response as one sequence, each further response as another one."""
+        queries: list[int] = []
+        keys: list[NDArray[np.int64]] = []
+        for tree in trees:
+            prompt, (first, *further) = np.arange(*tree.prompt), tree.responses
+            queries.append(first[1] - tree.prompt[0])
+            keys.append(np.arange(tree.prompt[0], first[1]))
+            for begin, end in further:
+                if begin < end:  # of one with a single token nothing is fed in
+                    queries.append(end - begin)
+                    keys.append(np.concatenate([prompt, np.arange(begin, end)]))
+        lengths = [len(places) for places in keys]
+        query_ends, key_ends = (torch.tensor([0, *np.cumsum(sizes)], dtype=torch.int32) for sizes in (queries, lengths))
+        return cls(torch.from_numpy(np.concatenate(keys)), query_ends, key_ends, max(queries), max(lengths))
+
+    def to(self, device: torch.device) -> Sequences:
+        """The same on another device."""
+        places, query_ends, key_ends = (
+            each.to(device, non_blocking=True) for each in (self.key_places, self.query_ends, self.key_ends)
+        )
+        return Sequences(places, query_ends, key_ends, self.most_queries, self.most_keys)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -53,10 +78,17 @@ class Layout:
     Attributes:
         trees: in order, without gaps.
         position_ids: Shape (1, T).
+        sequences: the same row as sequences.
     """
 
     trees: tuple[Tree, ...]
     position_ids: Tensor
+    sequences: Sequences
+
+    @classmethod
+    def of(cls, trees: tuple[Tree, ...], position_ids: Tensor) -> Layout:
+        """The layout of these trees."""
+        return cls(trees, position_ids, Sequences.of(trees))
 
     @cached_property
     def tree_of(self) -> Tensor:
@@ -75,34 +107,6 @@ class Layout:
         numbers, sizes = torch.tensor([n for n, _ in parts]), torch.tensor([size for _, size in parts])
         return torch.repeat_interleave(numbers, sizes).to(self.position_ids.device)
 
-    @cached_property
-    def sequences(self) -> Sequences:
-        """Every tree's prompt with its first response as one sequence, each further response as another one."""
-        queries: list[int] = []
-        keys: list[NDArray[np.int64]] = []
-        for tree in self.trees:
-            prompt, (first, *further) = np.arange(*tree.prompt), tree.responses
-            queries.append(first[1] - tree.prompt[0])
-            keys.append(np.arange(tree.prompt[0], first[1]))
-            for begin, end in further:
-                if begin < end:  # of one with a single token nothing is fed in
-                    queries.append(end - begin)
-                    keys.append(np.concatenate([prompt, np.arange(begin, end)]))
-        lengths = [len(places) for places in keys]
-        device = self.position_ids.device
-        query_ends, key_ends = (
-            torch.tensor([0, *np.cumsum(sizes)], dtype=torch.int32, device=device) for sizes in (queries, lengths)
-        )
-        places = torch.from_numpy(np.concatenate(keys)).to(device)
-        return Sequences(places, query_ends, key_ends, most_queries=max(queries), most_keys=max(lengths))
-
-    @cached_property
-    def longest(self) -> int:
-        """Most tokens that any token could look back over, itself included."""
-        return max(
-            tree.prompt[1] - tree.prompt[0] + max(end - begin for begin, end in tree.responses) for tree in self.trees
-        )
-
     def to(self, device: torch.device) -> Layout:
         """The same on another device."""
-        return Layout(self.trees, self.position_ids.to(device))
+        return Layout(self.trees, self.position_ids.to(device), self.sequences.to(device))

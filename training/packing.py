@@ -173,7 +173,7 @@ class _RowBuilder:
             trees.append(Tree((begin, begin + len(prompt)), tuple(spans)))
         return Pack(
             input_ids=_long(np.concatenate(ids))[None],
-            layout=Layout(tuple(trees), _long(np.concatenate(positions))[None]),
+            layout=Layout.of(tuple(trees), _long(np.concatenate(positions))[None]),
             attention_mask=None,
             rows=_long(np.concatenate(rows)),
             labels=_long(np.concatenate(labels)),

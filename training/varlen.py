@@ -1,7 +1,7 @@
 """FlashAttention over a packed row of trees, for NVIDIA GPUs in half precision: one call without a mask.
 
 Nothing that is hidden is computed, and a call costs the CPU little: what surrounds a compiled FlexAttention takes it
-longer than the rest of a layer.
+longer than the rest of a layer. A compiled decoder layer takes it in as one of its operations.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ def can_run(query: Tensor, value: Tensor) -> bool:
     """
     is_half = query.dtype in (torch.bfloat16, torch.float16)
     size = query.shape[-1]
-    return (
-        query.device.type == "cuda"
-        and torch.version.hip is None
-        and is_half
-        and size == value.shape[-1]
-        and size % 8 == 0
-        and size <= 256
-        and torch.cuda.get_device_capability(query.device) >= (8, 0)
-    )
+    return is_half and size == value.shape[-1] and size % 8 == 0 and size <= 256 and has_kernels(query.device)
+
+
+@torch.compiler.assume_constant_result
+def has_kernels(device: torch.device) -> bool:
+    """Whether this device is an NVIDIA GPU for which torch brings FlashAttention."""
+    is_nvidia = device.type == "cuda" and torch.version.hip is None
+    return is_nvidia and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def varlen_tree_attention(
