@@ -18,8 +18,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
+# One process a core, each with one thread; the tests of a file share what they set up.
 fast: $(STAMP)
-	$(BIN)/python -m pytest -m "not vllm and not slow and not server and not postgres and not browser and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not vllm and not slow and not server and not postgres and not browser and not gpu"
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -120,6 +120,7 @@ def test_a_second_run_makes_no_snapshot(workspace: Workspace) -> None:
     assert report.lines[0] == "nothing new to diagnose"
 
 
+@pytest.mark.slow
 def test_a_fit_that_did_not_settle_is_said(tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path / "w")
     fill(workspace, VOTES)
@@ -148,6 +149,7 @@ def test_the_code_that_diagnoses_is_known_by_its_sources(tmp_path: Path, monkeyp
     assert of() != same
 
 
+@pytest.mark.slow
 def test_a_new_vote_changes_only_what_it_bears_on(tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path / "w")
     fill(workspace, VOTES)
@@ -230,6 +232,7 @@ def test_the_list_of_annotators_fits_into_eighty_columns(workspace: Workspace, m
     assert any(line.startswith("reliability: chance") for line in lines)
 
 
+@pytest.mark.slow
 def test_no_position_bias_is_shown_where_no_order_is_known(workspace: Workspace, tmp_path: Path) -> None:
     unordered = Workspace.create(tmp_path / "unordered")
     fill(unordered, VOTES)
@@ -252,6 +255,7 @@ def test_a_pair_is_found_by_the_beginning_of_its_id(workspace: Workspace) -> Non
         CliRunner().invoke(app, ["pair", "", "-w", str(workspace.root)], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_leaves_nothing_and_the_next_one_is_as_if_it_had_not_been(tmp_path: Path) -> None:
     killed, spared = (Workspace.create(tmp_path / name) for name in ("killed", "spared"))
     for each in (killed, spared):

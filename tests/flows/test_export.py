@@ -61,6 +61,7 @@ def test_the_manifest_says_where_the_set_comes_from(workspace: Workspace, tmp_pa
     assert len([file for file in manifest["files"] if file["split"] == "train"]) > 2
 
 
+@pytest.mark.slow
 def test_a_set_is_named_by_its_decisions_and_the_run_that_repeats_them_is_said(tmp_path: Path) -> None:
     made = curated(tmp_path / "repeated")
     first = curate(made, rules="minimal")
@@ -104,6 +105,7 @@ def test_a_second_export_of_the_same_set_writes_nothing(workspace: Workspace, tm
     assert again.facts == first.facts
 
 
+@pytest.mark.slow
 def test_another_workspace_and_another_file_layout_give_the_same_bytes(workspace: Workspace, tmp_path: Path) -> None:
     other = curated(tmp_path / "other")
     with other.lake() as lake:

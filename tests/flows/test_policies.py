@@ -39,6 +39,7 @@ def test_a_policy_is_named_by_what_tells_it_apart() -> None:
     assert policy_name(other) == "org/model, awq, prompts cut (17)"
 
 
+@pytest.mark.slow
 def test_what_decides_says_how_much_it_has_scored(workspace: Workspace, tmp_path: Path) -> None:
     assert dry_run(workspace, rules="minimal").scored == NOT_ALL
     assert NOT_ALL in curate(workspace, rules="minimal").lines

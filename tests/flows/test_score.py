@@ -89,6 +89,7 @@ def test_each_shard_is_one_snapshot_and_a_second_run_makes_none(workspace: Works
         assert lake.snapshot_id() == after
 
 
+@pytest.mark.slow
 def test_scoring_goes_on_with_the_engine_and_dtype_that_it_began_with(
     workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +106,7 @@ def test_scoring_goes_on_with_the_engine_and_dtype_that_it_began_with(
     assert [dtype for dtype, _ in by] == ["bfloat16", "float32"]
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_go_on_is_said_and_another_one_does(
     workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +210,7 @@ def changed_model(folder: Path, change: Callable[[dict[str, Any]], None]) -> Pat
     return folder
 
 
+@pytest.mark.slow
 def test_what_failed_before_is_tried_again_and_leaves_the_quarantine(workspace: Workspace) -> None:
     reference_id = run(workspace).facts["reference_id"]
     whole = rows(workspace)
@@ -227,6 +230,7 @@ def test_what_failed_before_is_tried_again_and_leaves_the_quarantine(workspace: 
     assert run(workspace).run_id is None
 
 
+@pytest.mark.slow
 def test_what_fails_again_changes_nothing_and_is_not_called_scored(workspace: Workspace, tmp_path: Path) -> None:
     (text,) = rows(workspace, "select text from raw.responses order by response_id limit 1")[0]
     rare = max(tiny_tokenizer()(text, add_special_tokens=False)["input_ids"])
@@ -266,6 +270,7 @@ def test_what_cannot_be_tokenized_needs_no_engine_to_fail_again(workspace: Works
     assert failed.startswith(f"{first.facts['num_failed']} could not be scored")
 
 
+@pytest.mark.slow
 def test_without_a_model_the_whole_last_policy_is_meant(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +317,7 @@ def test_options_that_contradict_are_refused(workspace: Workspace) -> None:
         run(workspace, max_length=4096)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [None, "auto"])
 def test_a_server_that_is_configured_scores_unless_another_engine_is_named(
     workspace: Workspace, engine: str | None

@@ -47,6 +47,7 @@ def found(workspace: Workspace) -> list[bool | None]:
         return [row[0] for row in lake.con.execute(sql).fetchall()]
 
 
+@pytest.mark.slow
 def test_the_latest_policy_decides(workspace: Workspace) -> None:
     diagnose(workspace)
     assert found(workspace) == [None, None]

@@ -67,6 +67,7 @@ def test_trains_writes_the_lake_and_a_model_that_loads(
     assert "| absolute accuracy | {:.1f} | {:.1f} | % |".format(*shares) in card
 
 
+@pytest.mark.slow
 def test_a_second_call_writes_nothing(workspace: Workspace, hh_export: Path) -> None:
     first = train(workspace, export=hh_export, objective="cpo", max_steps=1)
     with workspace.lake(read_only=True) as lake:
@@ -87,6 +88,7 @@ def rows_of(workspace: Workspace, table: str) -> list[tuple[Any, ...]]:
         return lake.frame(f"select {columns} from raw.{table} order by all").rows()
 
 
+@pytest.mark.slow
 def test_a_model_whose_figures_did_not_reach_the_lake_is_not_trained_again(
     workspace: Workspace, hh_export: Path
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_model_whose_figures_did_not_reach_the_lake_is_not_trained_again(
     assert "the model was whole already" in again.lines[-1]
 
 
+@pytest.mark.slow
 def test_a_slice_without_a_name_is_not_the_whole(
     workspace: Workspace, hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from tests.training.running import train_quietly
 from training.metric_words import aligned
 
 
+@pytest.mark.slow
 def test_agrees_with_the_trainer(hh_export: Path, tmp_path: Path) -> None:
     trained = train_quietly(hh_export, tmp_path / "model", max_steps=3)
     report = evaluate(str(trained.checkpoint), on=hh_export, engine="transformers", slice_by="source")
@@ -28,6 +29,7 @@ def test_agrees_with_the_trainer(hh_export: Path, tmp_path: Path) -> None:
     assert report.lines[begin:] == (*aligned(found), "source hh:", *aligned(found))
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_training_or_the_one_asked_for(hh_export: Path, tmp_path: Path) -> None:
     """A lagrangian's loss needs the multiplier that training ended with; another objective can be asked for."""
     settings = {"objective": "cpo_lagrangian", "multiplier_step": 0.5, "gamma": 3.0, "max_steps": 3}

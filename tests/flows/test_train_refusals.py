@@ -44,6 +44,7 @@ def refusals(*commands: list[str | Path]) -> tuple[list[str], list[str]]:
     return done.stderr.splitlines(), done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_one_line_each_and_no_torch(
     hh_export: Path, hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
 ) -> None:

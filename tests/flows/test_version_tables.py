@@ -25,6 +25,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Console:
     return console
 
 
+@pytest.mark.slow
 def test_runs_and_diff_fit(tmp_path: Path, shown: Console) -> None:
     workspace = Workspace.create(tmp_path / "workspace")
     with workspace.lake() as lake:
@@ -53,6 +54,7 @@ def test_runs_and_diff_fit(tmp_path: Path, shown: Console) -> None:
     assert third.run_id in runs
 
 
+@pytest.mark.slow
 def test_a_diff_names_everything_that_changed_on_a_pair(tmp_path: Path, shown: Console) -> None:
     workspace = Workspace.create(tmp_path / "workspace")
     with workspace.lake() as lake:

@@ -31,6 +31,7 @@ def test_compiled_layers_train_to_the_same_weights(hh_export: Path, tmp_path: Pa
         assert (weight - second[name]).norm() < 0.01 * step, name
 
 
+@pytest.mark.slow
 def test_without_a_compiler_there_is_one_line() -> None:
     code = "from training.policy import check_compiler; import torch; check_compiler(torch.device('cpu'))"
     env = {**os.environ, "PATH": "/nonexistent", "CXX": "no-such-compiler"}

@@ -210,6 +210,7 @@ def test_all_pairs_too_long(hh_export: Path, tmp_path: Path) -> None:
         make_plan(hh_export, max_length=1)
 
 
+@pytest.mark.slow
 def test_log_probs_of_a_prompt_cut_elsewhere_are_not_used(
     hh_export: Path, hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
 ) -> None:
@@ -282,6 +283,7 @@ def test_the_alarm_belongs_to_the_run_only_where_it_may_end_it(hh_export: Path) 
     assert len({run_id(window=5), run_id(window=5, stop=True), run_id(window=6, stop=True)}) == 3
 
 
+@pytest.mark.slow
 def test_the_card_says_why_nothing_was_checked(
     hh_export: Path, hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
 ) -> None:
