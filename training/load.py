@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from schemas.errors import ModelError, TrainingError
+from schemas.long_rope import original_length, takes_long_factors
 from schemas.model_identity import chat_template_hash, tokenizer_hash
 from training.export_folder import ExportFolder
 
@@ -66,8 +67,22 @@ def parameter_dtype(name: str) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
 
 
-def load_policy(folder: Path, *, dtype: str, trust_remote_code: bool = False, quantization: Any = None) -> Any:
+def load_policy(
+    folder: Path,
+    *,
+    dtype: str,
+    max_length: int | None = None,
+    trust_remote_code: bool = False,
+    quantization: Any = None,
+) -> Any:
     """A causal language model for training; weights from safetensors only.
+
+    Args:
+        folder: of the model.
+        dtype: of the parameters, or ``auto``.
+        max_length: tokens of the longest sequence, None where any may come; see :mod:`schemas.long_rope`.
+        trust_remote_code: let the folder run its own Python code.
+        quantization: for ``transformers``, or None.
 
     Raises:
         ModelError: the folder holds no causal language model that can be read.
@@ -75,7 +90,7 @@ def load_policy(folder: Path, *, dtype: str, trust_remote_code: bool = False, qu
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=parameter_dtype(dtype),
             trust_remote_code=trust_remote_code,
@@ -87,3 +102,15 @@ def load_policy(folder: Path, *, dtype: str, trust_remote_code: bool = False, qu
             f"{folder} cannot be loaded as a causal language model: {str(error).strip().splitlines()[0]}",
             mend="check config.json and the safetensors files",
         ) from error
+    original = original_length(model.config.to_dict())
+    if max_length is not None and takes_long_factors(max_length, original):
+        _keep_long_factors(model, int(original or 0))
+    return model
+
+
+def _keep_long_factors(model: Any, original: int) -> None:
+    """Let LongRoPE modules use their long factors for every sequence."""
+    for module in model.modules():
+        if getattr(module, "rope_type", None) == "longrope":
+            module(torch.zeros(1), torch.tensor([[original]]))  # a far place, for which they make them
+            module.original_inv_freq = module.long_inv_freq

@@ -110,6 +110,7 @@ def make_trainer(
     model = load_policy(
         plan.folder,
         dtype=settings.dtype,
+        max_length=settings.max_length or (plan.export.reference or {}).get("max_length"),
         trust_remote_code=settings.trust_remote_code,
         quantization=quantization(settings.lora),
     )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from curation.scoring.settings import ScoringSettings
 from schemas.errors import ModelError
 from schemas.identity import digest
+from schemas.long_rope import original_length
 from schemas.model_identity import chat_template_hash, tokenizer_hash, weights_hash
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
@@ -31,6 +32,7 @@ class ReferencePolicy:
         template: how a prompt becomes tokens, as :func:`schemas.tokens.encode_groups` takes it.
         quantization: method that the weights were quantised with, or are on load.
         quantize_on_load: method by which an engine has to quantise them; None where they are as they should be.
+        original_length: see :mod:`schemas.long_rope`.
     """
 
     reference_id: str
@@ -46,6 +48,7 @@ class ReferencePolicy:
     quantization: str | None
     quantize_on_load: str | None
     max_length: int
+    original_length: int | None
     truncate: str
     trust_remote_code: bool
     tokenizer: Any
@@ -87,6 +90,7 @@ def open_policy(settings: ScoringSettings, model: str) -> ReferencePolicy:
         revision=revision,
         adapter=adapter,
         quantize_on_load=None if settings.quantization == own else settings.quantization,
+        original_length=original_length(config),
         trust_remote_code=settings.trust_remote_code,
         tokenizer=tokenizer,
         **parts,
@@ -162,15 +166,15 @@ def _is_gguf(path: Path) -> bool:
 
 
 def _max_length(config: dict[str, Any], asked: int | None, model: str) -> int:
-    """Longest prompt and response: what is asked for, or the model's own limit.
+    """Longest prompt and response: what is asked for, or the model's limit; with LongRoPE, that of its short factors.
 
     Raises:
         ModelError: more is asked for than the model has positions.
     """
-    limit = _position_limit(config)
+    limit, original = _position_limit(config), original_length(config)
     if asked is not None and limit is not None and asked > limit:
         raise ModelError(f"{model} takes {limit:,} tokens, not {asked:,}", mend=f"--max-length {limit}")
-    return asked or limit or _UNKNOWN_LIMIT
+    return asked or (limit if original is None else original - 1) or _UNKNOWN_LIMIT
 
 
 def _position_limit(config: dict[str, Any]) -> int | None:

@@ -17,6 +17,7 @@ from curation.scoring.engine import EngineInfo, ResponseScore, TokenCounts
 from curation.scoring.policy import ReferencePolicy
 from curation.scoring.settings import ScoringSettings
 from schemas.errors import EngineError
+from schemas.long_rope import takes_long_factors
 from schemas.tokens import EncodedGroup
 
 KEY_VARIABLE = "VLLM_API_KEY"
@@ -57,6 +58,8 @@ class ServerEngine:
                 f" {policy.max_length}",
                 mend=f"--max-length {limit - 1}",
             )
+        if limit is not None:
+            check_factors(policy, limit)
         self.max_length = policy.max_length
         self.batch_tokens = settings.batch_tokens or policy.max_length
         self.counts = TokenCounts()
@@ -141,6 +144,18 @@ class ServerEngine:
                 time.sleep(pause)
                 pause *= 2
         raise EngineError(f"the vLLM server at {self._url} {problem}", mend="check --server and that it is running")
+
+
+def check_factors(policy: ReferencePolicy, limit: int) -> None:
+    """Refuse a server that computes a LongRoPE model with other factors than this policy is scored with elsewhere."""
+    original = policy.original_length
+    if original is not None and (limit > original) != takes_long_factors(policy.max_length, original):
+        needed = original if policy.max_length < original else original + 1
+        raise EngineError(
+            f"the server takes {limit:,} tokens and the policy {policy.max_length:,}: of its two sets of rotary factors"
+            f" (LongRoPE, {original:,} tokens) they would use different ones",
+            mend=f"vllm serve --max-model-len {needed}, or another --max-length",
+        )
 
 
 def _server_url(given: str) -> str:

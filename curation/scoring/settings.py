@@ -24,7 +24,9 @@ class ScoringSettings(BaseModel):
         default="auto", description="How a prompt is written: the tokenizer's chat template, or plain text"
     )
     max_length: int | None = Field(
-        default=None, ge=2, description="Longest prompt and response in tokens; the model's own limit when absent"
+        default=None,
+        ge=2,
+        description="Longest prompt and response in tokens; when absent the model's own limit, with LongRoPE its first",
     )
     truncate: Literal["never", "left"] = Field(
         default="never", description="What is done to a response that does not fit: marked unscored, or its prompt cut"

@@ -26,6 +26,7 @@ from curation.scoring.settings import ScoringSettings
 from curation.scoring.tree_attention import NAME as TREE_ATTENTION
 from curation.scoring.tree_attention import tree_order
 from schemas.errors import EngineError, ModelError
+from schemas.long_rope import takes_long_factors
 from schemas.tokens import EncodedGroup
 
 BATCH_TOKENS = {"cpu": 8192, "cuda": 32768}
@@ -236,7 +237,17 @@ def _load(policy: ReferencePolicy, settings: ScoringSettings, device: torch.devi
         )
     if policy.adapter is not None:
         model = merge_adapter(model, policy.adapter)
+    if takes_long_factors(policy.max_length, policy.original_length):
+        _keep_long_factors(model, int(policy.original_length or 0))
     return model.eval().to(device)
+
+
+def _keep_long_factors(model: Any, original: int) -> None:
+    """Let LongRoPE modules use their long factors for every sequence."""
+    for module in model.modules():
+        if getattr(module, "rope_type", None) == "longrope":
+            module(torch.zeros(1), torch.tensor([[original]]))  # a far place, for which they make them
+            module.original_inv_freq = module.long_inv_freq
 
 
 def _projection(model: Any, device: torch.device) -> Tensor:

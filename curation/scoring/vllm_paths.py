@@ -80,9 +80,7 @@ def _open_pooling(policy: ReferencePolicy, settings: ScoringSettings, architectu
         os.environ[vllm_pooler.EMBEDDINGS_VARIABLE] = "1" if settings.embeddings else "0"
         vllm_pooler.register()
     overrides = {"architectures": [vllm_pooler.scored_architecture(architecture)]}
-    llm = vllm_process.start(
-        policy, settings, runner="pooling", hf_overrides=overrides, max_model_len=policy.max_length
-    )
+    llm = vllm_process.start(policy, settings, runner="pooling", hf_overrides=overrides)
     return llm, PoolingPath(llm)
 
 
