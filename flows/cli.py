@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from flows.commands import register_all
 from schemas.errors import WinnowError
@@ -22,8 +25,28 @@ TELEMETRY_OFF = {
 PATIENCE_S = 20.0
 """So long another process than torchrun's first waits to be ended by torchrun before it prints its error."""
 
+
+class _Commands(TyperGroup):
+    """The commands; of several processes, one prints what is wrong with a command line."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().make_context(*args, **kwargs)
+        except TyperException:
+            _leave_it_to_the_first()
+            raise
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TyperException:
+            _leave_it_to_the_first()
+            raise
+
+
 app = typer.Typer(
     name="winnow",
+    cls=_Commands,
     help="Find the preference pairs on which alignment training goes wrong, mend them, and train on the rest.",
     no_args_is_help=True,
     add_completion=False,
@@ -84,11 +107,17 @@ def _run(arguments: list[str] | None) -> None:
 def _print_error(error: WinnowError, arguments: list[str]) -> None:
     from flows.console import err
     from flows.hints import error_line, given_workspace
+
+    _leave_it_to_the_first()
+    err.print(error_line(error, given_workspace(arguments)), soft_wrap=True)
+
+
+def _leave_it_to_the_first() -> None:
+    """Wait until torchrun ends this process, because the first one has ended; return where that does not come."""
     from training.processes import rank
 
     if rank() != 0:
         time.sleep(PATIENCE_S)
-    err.print(error_line(error, given_workspace(arguments)), soft_wrap=True)
 
 
 if __name__ == "__main__":

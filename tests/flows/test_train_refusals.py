@@ -96,19 +96,30 @@ import os, sys, time
 import flows.cli
 rank, flows.cli.PATIENCE_S = int(os.environ["RANK"]), float(sys.argv[1])
 time.sleep(2 * (rank == 0))
-flows.cli.main(["train", "-w", "nowhere"])
+flows.cli.main(sys.argv[2:])
 """
 
 
 @pytest.mark.slow
-def test_of_two_processes_the_first_prints_the_error_and_both_fail(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "-w", "nowhere"], "error: "),
+        (["train", "--epoch-s", "2"], "No such option"),
+        (["--nonsense"], "No such option"),
+        (["evaluate"], "Missing argument"),
+    ],
+)
+def test_of_two_processes_the_first_prints_the_error_and_both_fail(
+    arguments: list[str], said: str, tmp_path: Path
+) -> None:
     """The second one, which is sooner there, waits until torchrun ends it; where nobody does, it prints its own."""
     (tmp_path / "fails.py").write_text(FAILS)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "COLUMNS": "300"}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     both, alone = (
         subprocess.run(
-            [sys.executable, *command, str(tmp_path / "fails.py"), patience],
+            [sys.executable, *command, str(tmp_path / "fails.py"), patience, *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -117,7 +128,7 @@ def test_of_two_processes_the_first_prints_the_error_and_both_fail(tmp_path: Pat
         for command, patience, own in ((torchrun, "60", {}), ([], "0.1", {"RANK": "1"}))
     )
     assert both.returncode != 0
-    assert both.stderr.count("error: ") == alone.stderr.count("error: ") == 1, both.stderr
+    assert both.stderr.count(said) == alone.stderr.count(said) == 1, both.stderr
     ends = dict(re.findall(r"rank *: (\d) .*\n *exitcode *: (-?\d+)", both.stderr))
     assert ends == {"0": "2", "1": str(-signal.SIGTERM)}
     assert alone.returncode == 2
