@@ -31,7 +31,8 @@ class TrainingResult:
         eval_pair_ids: held-out pairs. Shape (N,).
         eval_scores: their log-probs after training.
         counts: ``train``, pairs to train on; ``seen``, of those at most so many in the steps that were taken; ``eval``,
-            held out; ``too_long``, ``cut_otherwise``, ``weightless``, left out; ``steps``.
+            held out; ``too_long``, ``cut_otherwise``, ``weightless``, left out; ``steps``. A folder that an older
+            Winnow made has no ``seen``.
         check: how well the exported log-probs fit; None where that was not compared.
         alarms: (step, message) of each alignment alarm.
     """

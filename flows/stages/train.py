@@ -47,7 +47,7 @@ def train(
         Facts: training_run_id, checkpoint, objective, export_id, metrics (before and after, of the held-out pairs),
         check, alarms, and counts: num_train, pairs to train on; num_seen, of those at most so many in num_steps;
         num_eval, held out; num_too_long, num_cut_otherwise and num_weightless, left out. Where nothing is new, the
-        first five.
+        first five; where an older Winnow left the model that is there, without num_seen.
 
     Raises:
         ExportError: there is no export, or it does not match its manifest.
@@ -255,8 +255,7 @@ def _sentences(plan: TrainingPlan, facts: dict[str, Any]) -> list[str]:
     ]
     figures = ", ".join(parts) if parts else "no held-out pairs"
     lines = [
-        f"{plan.loss.objective.value}, {counted(facts['num_steps'], 'step')} on"
-        f" {seen_of(facts['num_seen'], facts['num_train'])}: {figures}",
+        f"{plan.loss.objective.value}, {counted(facts['num_steps'], 'step')} {_trained_on(facts)}: {figures}",
         f"{facts['checkpoint']}",
     ]
     if facts["num_too_long"] + facts["num_weightless"]:
@@ -275,3 +274,10 @@ def _sentences(plan: TrainingPlan, facts: dict[str, Any]) -> list[str]:
         )
     lines += [f"alarm at step {step}: {message}" for step, message in facts["alarms"]]
     return lines
+
+
+def _trained_on(facts: dict[str, Any]) -> str:
+    """How many pairs the steps took, as far as the model's folder says it."""
+    if "num_seen" not in facts:
+        return f"with {counted(facts['num_train'], 'pair')} to train on"
+    return f"on {seen_of(facts['num_seen'], facts['num_train'])}"

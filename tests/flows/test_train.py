@@ -108,6 +108,25 @@ def test_a_model_whose_figures_did_not_reach_the_lake_is_not_trained_again(
 
 
 @pytest.mark.slow
+def test_a_model_that_an_older_winnow_made_lacks_what_that_one_did_not_count(
+    workspace: Workspace, hh_export: Path
+) -> None:
+    """Its folder is whole and not in the lake; that it does not say how many pairs were seen stops nothing."""
+    first = train(workspace, export=hh_export, objective="dpo", max_steps=1)
+    file = Path(first.facts["checkpoint"]) / "winnow_metrics.json"
+    figures = json.loads(file.read_text())
+    del figures["counts"]["seen"]
+    file.write_text(json.dumps(figures))
+    with workspace.lake() as lake:
+        lake.con.execute("delete from raw.training_runs")
+    again = train(workspace, export=hh_export, objective="dpo", max_steps=1)
+    assert again.facts == {name: value for name, value in first.facts.items() if name != "num_seen"}
+    assert "dpo, 1 step on 4 of 16 pairs: " in first.lines[0]
+    assert "dpo, 1 step with 16 pairs to train on: " in again.lines[0]
+    assert "the model was whole already" in again.lines[-1]
+
+
+@pytest.mark.slow
 def test_a_slice_without_a_name_is_not_the_whole(
     workspace: Workspace, hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
 ) -> None:
