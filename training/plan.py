@@ -102,6 +102,7 @@ def _with_objective(settings: TrainSettings, objective: Objective) -> TrainSetti
 
 _NOT_DECIDING = {
     "sharding",
+    "optimizer_in_backward",
     "save_steps",
     "log_steps",
     "report_to",

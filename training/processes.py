@@ -48,7 +48,7 @@ def end_process(code: int | str | None) -> NoReturn:
 
 
 def check_processes(settings: TrainSettings, *, num_pairs: int) -> None:
-    """Refuse more processes than there is work for, and sharding over none.
+    """Refuse more processes than there is work for, sharding over none, and steps before gradients are added up.
 
     Args:
         settings: how to train.
@@ -56,12 +56,17 @@ def check_processes(settings: TrainSettings, *, num_pairs: int) -> None:
 
     Raises:
         EngineError: sharding was asked for without torchrun.
-        TrainingError: a process would have no pair of a step.
+        TrainingError: a process would have no pair of a step, or would step on its own gradients.
     """
     if settings.sharding == "fsdp" and "LOCAL_RANK" not in os.environ:
         raise EngineError(
             "train.sharding = 'fsdp' splits the model over the processes of torchrun, and there is one without it",
             mend="torchrun --nproc-per-node N $(which winnow) train ..., or set it to 'none'",
+        )
+    if settings.optimizer_in_backward and "LOCAL_RANK" in os.environ:
+        raise TrainingError(
+            "train.optimizer_in_backward steps before torchrun's processes add up their gradients",
+            mend="start winnow train without torchrun, or set it to false",
         )
     if settings.batch_size < world_size():
         raise TrainingError(

@@ -30,6 +30,7 @@ from training.lock import locked
 from training.loggers import wandb_run
 from training.model_card import model_card
 from training.optimizer import MasterAdamW, needs_master_weights
+from training.optimizer_in_backward import OptimizerInBackward
 from training.plan import TrainingPlan
 from training.policy import compile_layers, set_attention
 from training.processes import check_processes, rank
@@ -137,6 +138,7 @@ def make_trainer(
         tokenizer=tokenizer,
         alarm=AlignmentAlarm(settings.alarm, warn),
         optimizer=_optimizer(model, settings),
+        in_backward=OptimizerInBackward(warn) if settings.optimizer_in_backward else None,
     )
     trainer.remove_callback(PrinterCallback)
     if torch.cuda.is_available():

@@ -85,6 +85,11 @@ class TrainSettings(BaseModel):
         description="adamw steps on float32 copies of bfloat16 parameters, for 8 bytes a parameter more; without,"
         " changes below 1/512 of a weight are rounded away",
     )
+    optimizer_in_backward: bool = Field(
+        default=False,
+        description="Step each parameter within the backward pass and free its gradient at once: less memory; one"
+        " process, and max_grad_norm 0",
+    )
     seed: int = Field(default=0, ge=0, description="Fixes the order of the pairs and every dropout")
 
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
@@ -132,6 +137,20 @@ class TrainSettings(BaseModel):
         default=("tensorboard",), description="Loggers; the lake always gets the metrics"
     )
     alarm: AlarmSettings = Field(default_factory=AlarmSettings)
+
+    @model_validator(mode="after")
+    def _in_backward_there_is_no_whole_gradient(self) -> TrainSettings:
+        if self.optimizer_in_backward and self.max_grad_norm > 0:
+            raise ValueError(
+                f"optimizer_in_backward steps before the whole gradient is there, which max_grad_norm"
+                f" {self.max_grad_norm:g} clips: set max_grad_norm = 0, or optimizer_in_backward = false"
+            )
+        if self.optimizer_in_backward and self.sharding != "none":
+            raise ValueError(
+                f"optimizer_in_backward steps before the processes add up their gradients, as sharding"
+                f" {self.sharding!r} has it: set one of the two to its default"
+            )
+        return self
 
     @model_validator(mode="after")
     def _parameters_belong_to_objective(self) -> TrainSettings:

@@ -25,6 +25,7 @@ from training.monitor import PairScores, join_scores
 from training.objective_loss import route_of
 from training.objective_state import ObjectiveState, step_sums
 from training.objectives import Objective
+from training.optimizer_in_backward import OptimizerInBackward
 from training.packing import Batching, Pack, pack_pairs
 from training.reference_check import ReferenceCheck
 from training.scoring_trainer import ScoringTrainer, column
@@ -56,6 +57,7 @@ class PairTrainer(ScoringTrainer):
         tokenizer: Any = None,
         alarm: AlignmentAlarm | None = None,
         optimizer: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        in_backward: OptimizerInBackward | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         self._since_log = StepLog()
@@ -75,7 +77,7 @@ class PairTrainer(ScoringTrainer):
             optimizer_cls_and_kwargs=optimizer,
         )
         self.pairs, self.batch_size = pairs, batch_size
-        self.alarm = alarm
+        self.alarm, self.in_backward = alarm, in_backward
         self.check: ReferenceCheck | None = None
         self.loss_is_scaled_for_ga = True
         self._num_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -105,6 +107,14 @@ class PairTrainer(ScoringTrainer):
 
     # One step
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """That of the arguments; where asked, it takes its steps within the backward pass."""
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if is_new and self.in_backward is not None:
+            self.in_backward.attach(optimizer)
+        return optimizer
+
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
@@ -114,6 +124,8 @@ class PairTrainer(ScoringTrainer):
         self._of_step = []
         total, num_tokens = torch.zeros((), dtype=torch.float64, device=self.args.device), 0
         passes = self.passes(self.pairs, inputs["packs"])
+        if self.in_backward is not None:
+            self.in_backward.begin_step(num_passes=len(passes))
         for number, (pack, counts) in enumerate(passes):
             last = number == len(passes) - 1
             with torch.enable_grad(), _exchange(self.accelerator, model, last):
@@ -200,8 +212,11 @@ class PairTrainer(ScoringTrainer):
         """Norm of the gradient of all pairs of the step.
 
         Raises:
-            TrainingError: it is not finite; the weights are those of the step before.
+            TrainingError: it is not finite. The weights are those of the step before, or where the optimizer stepped
+                in the backward pass, spoilt; no checkpoint of this step is written.
         """
+        if self.in_backward is not None:
+            grad_norm = self.in_backward.grad_norm(model)
         norm = super()._get_grad_norm(model, grad_norm)
         if not math.isfinite(float(norm)):
             rows = of_all_processes(self._rows_of_step(), world_size=self.args.world_size)

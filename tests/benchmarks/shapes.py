@@ -11,6 +11,14 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from training.packing import Pack
 
 SHAPES: dict[str, dict[str, int]] = {
+    "0.2b": {
+        "hidden_size": 1024,
+        "intermediate_size": 2816,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "vocab_size": 8192,
+    },
     "1b": {
         "hidden_size": 2048,
         "intermediate_size": 8192,
@@ -28,7 +36,7 @@ SHAPES: dict[str, dict[str, int]] = {
         "vocab_size": 128_256,
     },
 }
-"""Those of Llama 3.2 1B and Llama 3.1 8B."""
+"""Those of Llama 3.2 1B and Llama 3.1 8B, and one of 0.22B whose weights are nearly all in its layers, for a CPU."""
 
 
 def random_model(shape: str, *, dtype: torch.dtype, device: str, layers: int | None = None) -> Any:

@@ -7,7 +7,8 @@ Every system trains the same few steps in each of several rounds, one system aft
 over the rounds, so that a busy machine disturbs the ratios little. Before them comes one step that is not counted, in
 which kernels are compiled and memory is taken. The limit is the body's plain forward and backward
 pass over as many tokens as our rows have, as a rectangle of 256 columns. ``flops_use`` is the rate of our products, as
-a share of what one large product reaches in the same run. The last line is one JSON object.
+a share of what one large product reaches in the same run. With ``--optimizer-in-backward`` no system clips, and ours
+is measured a second time with that setting. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from training.arguments import make_arguments
 from training.batches import PairBatches
 from training.data import EncodedPairs, encode_pairs
 from training.objectives import Objective
+from training.optimizer_in_backward import OptimizerInBackward
 from training.packing import Batching, pack_pairs
 from training.policy import ATTENTION, set_attention
 from training.quiet import quiet_libraries
@@ -46,6 +48,7 @@ from training.trainer import PairTrainer
 
 BETA = 0.1
 SYSTEMS = ("ours_shared", "ours_packed", "ours_padded", "trl_precomputed", "trl_in_loop")
+IN_BACKWARD = "ours_in_backward"
 
 
 @dataclass
@@ -93,8 +96,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--lora", action="store_true", help="train an adapter of rank 16 and not the model, in all")
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="recompute every layer, in all systems")
+    parser.add_argument(
+        "--optimizer-in-backward", action="store_true", help=f"measure {IN_BACKWARD} too, and clip in no system"
+    )
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="measure only these")
     options = parser.parse_args()
+    options.max_grad_norm = 0.0 if options.optimizer_in_backward else 1.0
+    if options.optimizer_in_backward:
+        options.systems = [*options.systems, IN_BACKWARD]
     if (options.device == "cuda") != torch.cuda.is_available():
         parser.error(f"--device {options.device}: this machine's is another one (hide GPUs: CUDA_VISIBLE_DEVICES=)")
     with quiet_libraries():
@@ -124,7 +134,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     def make(name: str, times: _StepTimes) -> Any:
         whose, how = name.split("_", 1)
         if whose == "ours":
-            return _ours(load(), pairs, options, times, how)  # type: ignore[arg-type]
+            batching = "shared" if name == IN_BACKWARD else how
+            return _ours(load(), pairs, options, times, batching, in_backward=name == IN_BACKWARD)  # type: ignore[arg-type]
         reference = load() if how == "in_loop" and options.shape is not None and not options.lora else None
         return _trl(load(), reference, tokenizer, raw, order, options, times, precompute=how == "precomputed")
 
@@ -141,6 +152,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     result = _report(measured, limit, count - options.batch_size)
     achieved = flops / sum(measured["ours_shared"].seconds)
     result |= {"model": options.shape or folder.name, "dtype": options.dtype, "matmul_tflops": rate / 1e12}
+    result |= {name: getattr(options, name) for name in ("max_grad_norm", "gradient_checkpointing")}
     return result | {"flops_use": achieved / rate}
 
 
@@ -168,9 +180,14 @@ def _report(measured: dict[str, Measured], limit: list[float], count: int) -> di
         if name in rate:
             result[f"ratio_{name}"] = ours / rate[name]
     if "trl_in_loop" in rate:
-        result["peak_memory_ratio"] = measured["ours_shared"].peak_bytes / measured["trl_in_loop"].peak_bytes
+        peak = measured["trl_in_loop"].peak_bytes
+        result["peak_memory_ratio"] = measured["ours_shared"].peak_bytes / peak
+        if IN_BACKWARD in rate:
+            result["peak_memory_ratio_in_backward"] = measured[IN_BACKWARD].peak_bytes / peak
         losses = [measured[name].losses for name in ("ours_shared", "trl_in_loop")]
         result["max_loss_difference"] = float(np.abs(np.subtract(*losses)).max())
+    if IN_BACKWARD in rate:
+        result["in_backward_memory_ratio"] = measured[IN_BACKWARD].peak_bytes / measured["ours_shared"].peak_bytes
     return result
 
 
@@ -203,13 +220,22 @@ def _fill_reference(model: Any, pairs: EncodedPairs) -> None:
 
 
 def _ours(
-    model: Any, pairs: EncodedPairs, options: argparse.Namespace, times: _StepTimes, batching: Batching
+    model: Any,
+    pairs: EncodedPairs,
+    options: argparse.Namespace,
+    times: _StepTimes,
+    batching: Batching,
+    *,
+    in_backward: bool,
 ) -> PairTrainer:
     settings = TrainSettings(
         objective=Objective.DPO,
         batch_size=options.batch_size,
         learning_rate=1e-5,
         lr_schedule="constant",
+        max_grad_norm=options.max_grad_norm,
+        optimizer_in_backward=in_backward,
+        gradient_checkpointing="full" if options.gradient_checkpointing else "off",
         batching=batching,
         report_to=(),
     )
@@ -227,6 +253,7 @@ def _ours(
         batch_size=options.batch_size,
         token_budget=settings.token_budget,
         batching=batching,
+        in_backward=OptimizerInBackward(partial(print, file=sys.stderr)) if in_backward else None,
         callbacks=[times],
     )
 
@@ -265,11 +292,12 @@ def _trl(
         lr_scheduler_type="constant",
         optim="adamw_torch_fused",
         weight_decay=0.0,
-        max_grad_norm=1.0,
+        max_grad_norm=options.max_grad_norm,
         beta=BETA,
         max_length=1024,
         precompute_ref_log_probs=precompute,
-        gradient_checkpointing=False,
+        gradient_checkpointing=options.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         bf16=False,
         train_sampling_strategy="sequential",
         logging_steps=1,

@@ -82,12 +82,19 @@ def test_one_line_each_and_no_torch(
     assert out == ["2"] * len(cases) + ["[]"]
 
 
-@pytest.mark.parametrize("key", ["gamma = 1.0", "length_normalized = true"])
-def test_a_parameter_of_another_objective(key: str, hh_export: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("gamma = 1.0", "gamma has no meaning for objective kto"),
+        ("length_normalized = true", "length_normalized has no meaning for objective kto"),
+        ("optimizer_in_backward = true", "max_grad_norm 1 clips: set max_grad_norm = 0"),
+    ],
+)
+def test_settings_that_contradict_each_other(key: str, expected: str, hh_export: Path, tmp_path: Path) -> None:
     (tmp_path / "winnow.toml").write_text(f"[train]\nobjective = 'kto'\n{key}\n")
     lines, out = refusals(["train", "-w", str(tmp_path), "--export", str(hh_export)])
     assert len(lines) == 1
-    assert "has no meaning for objective kto" in lines[0]
+    assert expected in lines[0]
     assert out == ["2", "[]"]
 
 
