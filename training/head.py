@@ -104,11 +104,13 @@ class _ResponseLogps(torch.autograd.Function):
         if kept is None:
             raise RuntimeError("the log-probs of a head were used up by an earlier backward pass")
         grad_picked = torch.empty_like(picked)
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        chunks = list(_chunks(len(kept), len(rows), ctx.chunk))
+        of_sum = torch.float32 if len(chunks) > 1 else weight.dtype
+        grad_weight = torch.zeros_like(weight, dtype=of_sum) if ctx.needs_input_grad[1] else None
         has_bias = bias is not None and ctx.needs_input_grad[2]
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if has_bias else None
         scratch = _rows_for(ctx.chunk if len(kept) < len(rows) and not ctx.fused else 0, weight)
-        for begin, end in _chunks(len(kept), len(rows), ctx.chunk):
+        for begin, end in chunks:
             part, upstream = slice(begin, end), grad_logps[begin:end]
             if ctx.fused:
                 raw = nn.functional.linear(picked[part], weight, bias)
@@ -189,10 +191,11 @@ def _grad_of_logits(
 
 def _add_product(total: Tensor, grad: Tensor, hidden: Tensor) -> None:
     """``total += grad.T @ hidden`` in the accumulator's precision."""
+    grad = grad.to(hidden.dtype)
     if hidden.dtype == total.dtype:
         torch.addmm(total, grad.t(), hidden, out=total)
     else:
-        total += (grad.to(hidden.dtype).t() @ hidden).float()
+        total += grad.t() @ hidden  # a GPU needs no float32 copy of the product
 
 
 def response_logps(
@@ -214,7 +217,7 @@ def response_logps(
         rows: places in ``hidden``, repeats allowed. Shape (R,).
         labels: tokens. Shape (R,).
         transform: what the model does to its logits.
-        chunk: rows whose logits exist at once; by the vocabulary and the device when None.
+        chunk: rows whose logits exist at once; by vocabulary, device and what their gradient takes when None.
         kept: rows whose log-probs wait for the backward pass; from :data:`KEPT_ELEMENTS` when None.
         fused: use the Triton kernels, which keep nothing; where they can run, when None.
 
@@ -222,15 +225,23 @@ def response_logps(
         Nats, float32. Shape (R,).
     """
     transform = transform or LogitTransform()
-    elements = CHUNK_ELEMENTS if hidden.device.type == "cpu" else CHUNK_ELEMENTS_GPU
-    size = chunk or max(elements // head.weight.shape[0], LEAST_CHUNK)
     room = KEPT_ELEMENTS // head.weight.shape[0] if kept is None else kept
     fused = has_kernels(hidden.device) if fused is None else fused
+    size = chunk or _chunk_rows(head.weight, len(rows), fused=fused)
     if fused or transform.softcap is not None or not torch.is_grad_enabled():
         room = 0  # the cap's own gradient needs the logits themselves
     return _ResponseLogps.apply(
         hidden, head.weight, head.bias, rows, labels, transform, size, min(room, len(rows)), fused
     )
+
+
+def _chunk_rows(weight: Tensor, num_rows: int, *, fused: bool) -> int:
+    """Rows of a chunk: all, where their logits take no more than the float32 sum that the gradient of a weight in half
+    precision needs over several chunks."""
+    elements = CHUNK_ELEMENTS if weight.device.type == "cpu" else CHUNK_ELEMENTS_GPU
+    size = max(elements // weight.shape[0], LEAST_CHUNK)
+    needs_sum = fused and weight.requires_grad and weight.element_size() < 4
+    return max(size, num_rows) if needs_sum and num_rows * weight.element_size() <= 4 * weight.shape[1] else size
 
 
 def has_kernels(device: torch.device) -> bool:

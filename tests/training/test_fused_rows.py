@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.training.test_head import example, plain
+from tests.training.test_head import H, example, plain
 from tests.triton_kernels import compile_for_hopper, run_interpreted
 from training.head import LogitTransform, response_logps
 
@@ -26,6 +26,26 @@ for transform in TRANSFORMS:
         print(difference)
         assert difference < 1e-5, difference
 """
+
+CHUNKED = """
+import torch
+from tests.training.test_head import H, R, V, Kinds, example, outcome
+from training import head as heads
+heads.CHUNK_ELEMENTS, heads.LEAST_CHUNK = 16 * V, 16
+hidden, head, rows, labels = example(dtype=torch.bfloat16)
+for num_rows, trained in ((2 * H, True), (2 * H + 1, True), (2 * H, False)):
+    head.weight.requires_grad_(trained)
+    with Kinds() as kinds:
+        logps = heads.response_logps(hidden, head, rows[:num_rows], labels[:num_rows], fused=True)
+        logps.sum().backward()
+    print(max(shape[0] for shape, _ in kinds.seen if shape[1:] == (V,)), ((V, H), torch.float32) in kinds.seen)
+"""
+
+
+@pytest.mark.slow
+def test_all_rows_are_one_chunk_where_that_takes_less_than_a_sum_over_several() -> None:
+    """2H rows of bfloat16 logits are as large as a float32 copy of the weight."""
+    assert run_interpreted(CHUNKED).splitlines() == [f"{2 * H} False", "16 True", "16 False"]
 
 
 @pytest.mark.slow

@@ -65,6 +65,31 @@ def test_bfloat16_accumulates_the_weight_gradient_in_float32(kept: int) -> None:
         assert (found.float() - expected).abs().max() < 0.02 * float(expected.abs().max())
 
 
+class Kinds(TorchDispatchMode):
+    """Notes shape and dtype of every new tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[tuple[int, ...], torch.dtype]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for each in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(each, Tensor):
+                self.seen.add((tuple(each.shape), each.dtype))
+        return out
+
+
+@pytest.mark.parametrize(("chunk", "needs_sum"), [(R, False), (R // 2, True)])
+def test_one_chunk_makes_no_float32_copy_of_the_weights_gradient(chunk: int, needs_sum: bool) -> None:
+    """Several need it, as rounding every part would lose more."""
+    hidden, head, rows, labels = example(dtype=torch.bfloat16)
+    with Kinds() as kinds:
+        outcome(response_logps(hidden, head, rows, labels, chunk=chunk, kept=0), hidden, head)
+    assert (((V, H), torch.float32) in kinds.seen) == needs_sum
+    assert ((V, H), torch.bfloat16) in kinds.seen
+
+
 def test_two_forward_passes_before_the_backward_ones_do_not_share_memory() -> None:
     hidden, head, rows, labels = example()
     wanted = outcome(plain(hidden, head, rows, labels, LogitTransform()), hidden, head)
