@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from curation.scoring.settings import DtypeName, EngineName, ScoringSettings
+from curation.scoring.settings import ScoringSettings
 from flows.console import progress
 from flows.report import StageReport
-from flows.stages.score_settings import dtype_alone, validated
-from schemas.errors import ConfigError, ExportError
-from schemas.tokens import EncodedGroup
+from flows.stages.evaluate_pairs import encode_as_scored, score_pairs
+from flows.stages.evaluate_policy import Subject, open_subject
+from flows.stages.score_settings import dtype_alone
+from schemas.errors import ConfigError
 from schemas.wording import counted
 
 if TYPE_CHECKING:
-    from curation.scoring.engine import Engine, EngineInfo
-    from curation.scoring.policy import ReferencePolicy
+    from curation.scoring.engine import EngineInfo
     from training.data import EncodedPairs
     from training.export_folder import ExportFolder
     from training.monitor import PairScores
-    from training.settings import LossSettings
 
-_BATCH_GROUPS = 256
 SLICES = ("criterion", "source", "objective")
 
 
@@ -80,7 +74,7 @@ def evaluate(
         raise ConfigError(f"there is no slice {slice_by!r}", mend=f"use one of {', '.join(SLICES)}")
     export = ExportFolder.open(Path(on))
     resolve_objective(objective, export.rules)  # an unknown one is refused before a model is loaded
-    subject = _open(model, export, engine=engine, dtype=dtype, settings=settings or ScoringSettings())
+    subject = open_subject(model, export, engine=engine, dtype=dtype, settings=settings or ScoringSettings())
     scored = _score(subject, export, split, objective=objective, num_pairs=num_pairs)
     pairs, scores = scored.pairs, scored.scores
     labels = None if slice_by is None else pairs.labels(slice_by, own_objective=scored.objective)
@@ -103,16 +97,6 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """A model, by which engine and how it is scored."""
-
-    model: str
-    policy: ReferencePolicy
-    engine: EngineName
-    scoring: ScoringSettings
-
-
-@dataclass(frozen=True)
 class _Scored:
     """Pairs with their scores: by which engine, the loss of which objective, what differs from the scorer's tokens."""
 
@@ -123,24 +107,7 @@ class _Scored:
     other_tokens: str | None
 
 
-def _open(
-    model: str, export: ExportFolder, *, engine: str | None, dtype: str | None, settings: ScoringSettings
-) -> _Subject:
-    """What to score with; in the reference's dtype where it is the reference and none is named."""
-    from curation.scoring.engines import choose_engine
-    from curation.scoring.policy import open_policy
-
-    chosen = choose_engine(engine or _engine_of(export))
-    base, options = _base_and_adapter(model)
-    given = {} if dtype is None else {"dtype": dtype}
-    scoring = validated(settings.model_dump(exclude_unset=True) | options | given)
-    policy = open_policy(scoring, base)
-    if "dtype" not in scoring.model_fields_set and _is_reference(policy, export.reference):
-        scoring = scoring.model_copy(update={"dtype": _dtype_of(export)})
-    return _Subject(model, policy, chosen, scoring)
-
-
-def _score(subject: _Subject, export: ExportFolder, split: str, *, objective: str | None, num_pairs: int) -> _Scored:
+def _score(subject: Subject, export: ExportFolder, split: str, *, objective: str | None, num_pairs: int) -> _Scored:
     """Score the pairs and add their losses."""
     from curation.scoring.engines import open_engine
     from training.evaluation import objective_of, with_losses
@@ -149,35 +116,13 @@ def _score(subject: _Subject, export: ExportFolder, split: str, *, objective: st
     policy = subject.policy
     objectives, state = objective_of(subject.model, export, objective=objective, split=split)
     different = None if export.reference is None else differing_part(policy.tokenizer, export.reference)
-    pairs = _encode(export, split, policy, objectives, is_scorers=different is None).evenly(num_pairs)
+    pairs = encode_as_scored(export, split, policy, objectives, is_scorers=different is None).evenly(num_pairs)
     engine = open_engine(subject.engine, policy, subject.scoring)
     with closing(engine) as opened, progress("score", len(pairs), "pairs") as advance:
         scores = score_pairs(pairs, opened, advance)
         info = opened.info
     scores = with_losses(scores, pairs, objectives, state)
     return _Scored(pairs, scores, info, objectives[0].objective.value, different)
-
-
-def _engine_of(export: ExportFolder) -> str | None:
-    """The one engine that scored the export's reference, where it can be opened here by its name."""
-    from curation.scoring.engines import available_engines
-
-    engine = (export.reference or {}).get("engine")
-    return engine if engine in {each.name for each in available_engines() if each.is_ready} else None
-
-
-def _dtype_of(export: ExportFolder) -> str:
-    """The one dtype of the reference log-probs, else ``auto``."""
-    dtype = dtype_alone((export.reference or {}).get("dtype") or "auto")
-    return dtype if dtype in get_args(DtypeName) else "auto"
-
-
-def _is_reference(policy: ReferencePolicy, reference: Mapping[str, Any] | None) -> bool:
-    """Whether these weights are those that scored, whatever is cut."""
-    if reference is None or policy.weights_hash != reference.get("weights_hash"):
-        return False
-    adapter = None if policy.adapter is None else str(policy.adapter)
-    return adapter == reference.get("adapter")
 
 
 def _other_engine(export: ExportFolder, info: EngineInfo) -> str | None:
@@ -187,86 +132,6 @@ def _other_engine(export: ExportFolder, info: EngineInfo) -> str | None:
     if engine is None or dtype is None or (engine, dtype_alone(dtype)) == (info.engine, info.dtype):
         return None
     return f"{engine} ({dtype})"
-
-
-def score_pairs(pairs: EncodedPairs, engine: Engine, advance: Any) -> PairScores:
-    """Log-probs of pairs under a scoring engine; every prompt and response is handed over once."""
-    from training.monitor import PairScores
-
-    places: dict[tuple[int, int], dict[int, float]] = {}
-    for prompt, response, cut in _sides(pairs):
-        places.setdefault((prompt, cut), {})[response] = float("nan")
-    todo = list(places)
-    total, done = len(todo), 0
-    for begin in range(0, total, _BATCH_GROUPS):
-        keys = todo[begin : begin + _BATCH_GROUPS]
-        groups = [
-            EncodedGroup(pairs.sequence(*key).tolist(), [pairs.sequence(r).tolist() for r in places[key]])
-            for key in keys
-        ]
-        for key, found in zip(keys, engine.score(groups), strict=True):
-            for response, score in zip(places[key], found, strict=True):
-                places[key][response] = score.logps
-        finished = len(pairs) * min(begin + _BATCH_GROUPS, total) // total
-        advance(finished - done, "")
-        done = finished
-    logps = np.array([places[prompt, cut][response] for prompt, response, cut in _sides(pairs)]).reshape(2, -1)
-    return PairScores(
-        chosen_logps=logps[0],
-        rejected_logps=logps[1],
-        reference_chosen_logps=pairs.reference_chosen_logps,
-        reference_rejected_logps=pairs.reference_rejected_logps,
-        chosen_num_tokens=pairs.lengths(pairs.chosen).astype(np.float64),
-        rejected_num_tokens=pairs.lengths(pairs.rejected).astype(np.float64),
-        weight=pairs.weight,
-        loss=np.full(len(pairs), np.nan),
-    )
-
-
-def _sides(pairs: EncodedPairs) -> list[tuple[int, int, int]]:
-    """(prompt, response, cut) of every chosen, then of every rejected."""
-    columns = [
-        np.concatenate([pairs.prompt, pairs.prompt]),
-        np.concatenate([pairs.chosen, pairs.rejected]),
-        np.concatenate([pairs.chosen_cut, pairs.rejected_cut]),
-    ]
-    return list(zip(*(column.tolist() for column in columns), strict=True))
-
-
-def _encode(
-    export: ExportFolder, split: str, policy: ReferencePolicy, objectives: Sequence[LossSettings], *, is_scorers: bool
-) -> EncodedPairs:
-    """The pairs as the scorer wrote and cut them, as far as the policy takes them.
-
-    Raises:
-        ExportError: there are none.
-    """
-    from training.export_pairs import encode_split
-
-    reference = export.reference or {}
-    limits = [limit for limit in (policy.max_length, reference.get("max_length")) if limit is not None]
-    pairs = encode_split(
-        export,
-        split,
-        policy.tokenizer,
-        objectives=objectives,
-        template=None if is_scorers and reference else policy.template,
-        max_length=min(limits),
-        truncate="left" if policy.truncate == "left" else None,
-        is_scorers=is_scorers,
-    )
-    if len(pairs) + pairs.num_too_long + pairs.num_cut_otherwise + pairs.num_weightless == 0:
-        raise ExportError(f"{export.path} has no pairs in split {split!r}", mend="give --split train")
-    return pairs
-
-
-def _base_and_adapter(model: str) -> tuple[str, dict[str, Any]]:
-    """An adapter's folder stands for its base with the adapter."""
-    file = Path(model) / "adapter_config.json"
-    if not file.is_file() or (Path(model) / "config.json").is_file():
-        return model, {}
-    base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    return str(base), {"adapter": model}
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
