@@ -41,7 +41,7 @@ from training.data import EncodedPairs, encode_pairs
 from training.objectives import Objective
 from training.optimizer_in_backward import OptimizerInBackward
 from training.packing import Batching, pack_pairs
-from training.policy import ATTENTION, set_attention
+from training.policy import ATTENTION, compile_layers, set_attention
 from training.quiet import quiet_libraries
 from training.settings import LoraSettings, LossSettings, TrainSettings
 from training.trainer import PairTrainer
@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--lora", action="store_true", help="train an adapter of rank 16 and not the model, in all")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="recompute every layer, in all systems")
+    parser.add_argument("--compile", action="store_true", help="compile the decoder layers, in ours")
     parser.add_argument(
         "--optimizer-in-backward", action="store_true", help=f"measure {IN_BACKWARD} too, and clip in no system"
     )
@@ -152,7 +153,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     result = _report(measured, limit, count - options.batch_size)
     achieved = flops / sum(measured["ours_shared"].seconds)
     result |= {"model": options.shape or folder.name, "dtype": options.dtype, "matmul_tflops": rate / 1e12}
-    result |= {name: getattr(options, name) for name in ("max_grad_norm", "gradient_checkpointing")}
+    result |= {name: getattr(options, name) for name in ("max_grad_norm", "gradient_checkpointing", "compile")}
     return result | {"flops_use": achieved / rate}
 
 
@@ -241,6 +242,8 @@ def _ours(
     )
     set_attention(model, ATTENTION[batching])
     model = _with_adapter(model, options)
+    if options.compile:
+        compile_layers(model)
     loss = LossSettings.resolve(settings, Objective.DPO, rules_beta=BETA)
     args = make_arguments(settings, Path(tempfile.mkdtemp()))
     args.save_strategy = "no"
