@@ -94,6 +94,7 @@ def test_reliabilities_of_the_generated_world_are_recovered() -> None:
     assert flagged.filter(~bad).mean() <= 0.05
 
 
+@pytest.mark.slow
 def test_adversaries_with_some_eighty_votes_are_flagged_and_nobody_else() -> None:
     kinds, flagged = [], []
     for seed in range(8):
@@ -203,6 +204,7 @@ def test_votes_against_a_coin_by_hand() -> None:
     assert found == [pytest.approx(4 * 2 / 32), pytest.approx(4 * 0.625 / 3), None, 1.0, pytest.approx(4 * 0.625 / 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_votes", "least_biased", "least_correlation"), [(60, 0.9, 0.75), (240, 0.97, 0.88)])
 def test_bad_annotators_of_the_default_world_are_caught_at_five_percent_false_alarms(
     num_votes: int, least_biased: float, least_correlation: float

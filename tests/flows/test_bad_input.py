@@ -90,6 +90,7 @@ def test_a_model_folder_without_tokenizer(root: Path, tmp_path: Path) -> None:
     check_refused(root, "score", "-w", root, "--model", model, names="tokenizer")
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_there(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps(PAIR) + "\n")

@@ -45,6 +45,7 @@ def test_every_pair_gets_one_decision(workspace: Workspace, profile: str) -> Non
     assert decisions.filter(decisions["is_dropped"])["weight"].unique().to_list() == [0.0]
 
 
+@pytest.mark.slow
 def test_the_same_rules_on_the_same_input_write_nothing(workspace: Workspace) -> None:
     first = curate(workspace, rules="dpo-safe")
     with workspace.lake(read_only=True) as lake:
@@ -67,6 +68,7 @@ def test_a_run_is_one_snapshot_with_its_id_as_message(workspace: Workspace) -> N
     assert new["commit_message"].to_list() == [report.run_id]
 
 
+@pytest.mark.slow
 def test_earlier_runs_stay_as_they_were(workspace: Workspace) -> None:
     def decisions(run_id: str | None) -> list[tuple[object, ...]]:
         with workspace.lake(read_only=True) as lake:
@@ -124,6 +126,7 @@ def test_a_rule_that_fails_on_a_value_is_named_and_leaves_the_lake_as_it_was(
         assert lake.value("select count(*) from raw.decisions") == 0
 
 
+@pytest.mark.slow
 def test_conditions_that_are_null_are_said_once_in_a_workspace(workspace: Workspace) -> None:
     lines = curate(workspace, rules="dpo-safe").lines
     assert [line for line in lines if "NULL" in line] == [
@@ -138,6 +141,7 @@ def test_a_dry_run_without_pairs_says_so_as_the_run_does(tmp_path: Path) -> None
         dry_run(Workspace.create(tmp_path / "empty"), rules="minimal")
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_and_the_next_one_goes_through(workspace: Workspace) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from flows.stages import curate; from flows.workspace import"
@@ -215,6 +219,7 @@ def test_the_training_set_holds_what_is_not_dropped_with_its_texts(workspace: Wo
     assert rows["reference_chosen_logps"].null_count() == 0
 
 
+@pytest.mark.slow
 def test_a_flip_swaps_texts_and_log_probs(workspace: Workspace, tmp_path: Path) -> None:
     curate(workspace, rules="minimal")
     with workspace.lake(read_only=True) as lake:

@@ -13,6 +13,8 @@ from flows.stages.ingest import ingest
 from flows.workspace import Workspace
 from schemas.errors import SourceError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finding]:

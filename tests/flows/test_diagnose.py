@@ -109,6 +109,7 @@ def test_beta_stands_where_the_views_read_it(workspace: Workspace) -> None:
     assert rows(workspace, "select value from raw.parameters where name = 'beta'") == [(0.3,)]
 
 
+@pytest.mark.slow
 def test_a_second_run_makes_no_snapshot(workspace: Workspace) -> None:
     with workspace.lake() as lake:
         before = lake.snapshot_id()
@@ -131,6 +132,7 @@ def test_a_fit_that_did_not_settle_is_said(tmp_path: Path) -> None:
     assert not any("not settled" in line for line in diagnose(Workspace.open(workspace.root)).lines)
 
 
+@pytest.mark.slow
 def test_other_code_diagnoses_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "diagnosis_code", lambda: "other")
     assert diagnose(workspace, beta=0.3).lines[0] != "nothing new to diagnose"
@@ -171,6 +173,7 @@ def test_it_says_in_words_what_it_found(workspace: Workspace) -> None:
     assert "nothing is scored yet" in lines
 
 
+@pytest.mark.slow
 def test_commands_show_annotators_and_one_pair_with_its_evidence(workspace: Workspace) -> None:
     runner = CliRunner()
     listed = runner.invoke(app, ["annotators", "-w", str(workspace.root)])
@@ -188,6 +191,7 @@ def test_commands_show_annotators_and_one_pair_with_its_evidence(workspace: Work
         assert text in shown.stdout
 
 
+@pytest.mark.slow
 def test_an_unknown_pair_and_an_empty_lake_are_named(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="no diagnosed pair 'nonsense'"):
         CliRunner().invoke(app, ["pair", "nonsense", "-w", str(workspace.root)], catch_exceptions=False)
@@ -204,6 +208,7 @@ def test_the_length_bias_of_all_votes_stands_in_sql(workspace: Workspace) -> Non
     assert low < slope < high
 
 
+@pytest.mark.slow
 def test_prompts_that_two_splits_share_are_said(tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path / "w")
     fill(workspace, VOTES)
@@ -246,6 +251,7 @@ def test_no_position_bias_is_shown_where_no_order_is_known(workspace: Workspace,
         assert ("first: - where no source says" in shown) is not has_order
 
 
+@pytest.mark.slow
 def test_a_pair_is_found_by_the_beginning_of_its_id(workspace: Workspace) -> None:
     pair = rows(workspace, "select min(pair_id) from raw.pair_estimates")[0][0]
     shown = CliRunner().invoke(app, ["pair", pair[:10], "-w", str(workspace.root)])

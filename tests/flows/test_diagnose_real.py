@@ -13,6 +13,8 @@ from flows.stages.ingest import ingest
 from flows.workspace import Workspace
 from tests.real_data import shared
 
+pytestmark = pytest.mark.slow
+
 # A reference policy that gives each character 0.02 nats: it favors the shorter response of a pair.
 SCORES = """
     insert into raw.reference_scores by name

@@ -39,6 +39,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_export_holds_the_training_set(workspace: Workspace, tmp_path: Path) -> None:
     report = export(workspace, target=tmp_path / "set")
     rows = pl.read_parquet(tmp_path / "set" / "*.parquet").sort("pair_id")
@@ -94,6 +95,7 @@ def test_no_prompt_group_is_in_both_splits(workspace: Workspace, tmp_path: Path)
     assert not train & test
 
 
+@pytest.mark.slow
 def test_a_second_export_of_the_same_set_writes_nothing(workspace: Workspace, tmp_path: Path) -> None:
     first = export(workspace, target=tmp_path / "set")
     with workspace.lake(read_only=True) as lake:
@@ -138,6 +140,7 @@ def test_nothing_to_export_before_curation(tmp_path: Path) -> None:
         export(Workspace.create(tmp_path / "new"))
 
 
+@pytest.mark.slow
 def test_a_set_without_held_out_pairs_is_warned_of(workspace: Workspace, tmp_path: Path) -> None:
     few = Workspace.create(tmp_path / "few")
     with few.lake() as lake:

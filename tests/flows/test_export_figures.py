@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from flows.stages.adjudicate import adjudicate
 from flows.stages.curate import curate
 from flows.stages.export import export
@@ -28,6 +30,7 @@ soft_label = "p_chosen"
 LABELS = ("all", "that train")
 
 
+@pytest.mark.slow
 def test_card_plot_and_decisions_agree_after_an_adjudication(tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path / "workspace")
     with workspace.lake() as lake:
@@ -63,6 +66,7 @@ def test_card_plot_and_decisions_agree_after_an_adjudication(tmp_path: Path) -> 
     assert {name: int(count) for name, count in drawn} == by_rule
 
 
+@pytest.mark.slow
 def test_margins_say_of_how_many_pairs_they_are(tmp_path: Path) -> None:
     """Where the dropped pairs are those without a margin, quantiles before and after agree and the counts say why."""
     workspace = Workspace.create(tmp_path / "workspace")

@@ -59,6 +59,7 @@ def with_settings(workspace: Workspace, **values: Any) -> Workspace:
     return Workspace(workspace.root, Settings.model_validate({"ingest": values}))
 
 
+@pytest.mark.slow
 def test_every_row_of_the_published_hh_file_ends_as_a_pair_or_in_quarantine(workspace: Workspace) -> None:
     report = ingest(workspace, [str(shared("data/hh_rlhf/harmless-base-test.jsonl.gz"))])
     assert report.facts["formats"] == ["hh"]
@@ -97,6 +98,7 @@ def test_identifiers_are_those_of_the_contract(workspace: Workspace, tmp_path: P
     ]
 
 
+@pytest.mark.slow
 def test_a_second_run_writes_nothing_wherever_the_file_lies(workspace: Workspace, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "votes.jsonl", votes(30))
     first = ingest(workspace, [str(path)])
@@ -139,6 +141,7 @@ def test_rows_that_move_stay_the_votes_they_were(workspace: Workspace, tmp_path:
     assert rows(workspace, "select annotator_id from raw.judgments where annotator_id = 'newcomer'") == [("newcomer",)]
 
 
+@pytest.mark.slow
 def test_equal_votes_of_a_source_are_as_many_votes(workspace: Workspace, tmp_path: Path) -> None:
     """Two people without a name may well say the same; of each repeated vote as many are kept as the file ever had."""
     path, (vote,) = tmp_path / "votes.jsonl", votes(1, annotator_id=None)

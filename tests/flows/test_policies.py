@@ -53,6 +53,7 @@ def test_what_decides_says_how_much_it_has_scored(workspace: Workspace, tmp_path
     assert "Scoring was not complete: 258 responses" in card
 
 
+@pytest.mark.slow
 def test_what_is_printed_can_be_typed(workspace: Workspace) -> None:
     for command in (["advise"], ["curate", "--rules", "minimal", "--dry-run"], ["curate", "--rules", "minimal"]):
         printed = winnow_here(*command, "-w", workspace.root).stdout
@@ -71,6 +72,7 @@ def test_a_policy_that_is_not_the_newest_goes_on_by_its_name(workspace: Workspac
     assert newest.startswith("scored by made/policy, max_length 1024 (newer): 0 of 300 responses")
 
 
+@pytest.mark.slow
 def test_a_set_that_is_scored_is_not_warned_of(tmp_path: Path) -> None:
     made = Workspace.create(tmp_path / "w")
     with made.lake() as lake:
@@ -80,6 +82,7 @@ def test_a_set_that_is_scored_is_not_warned_of(tmp_path: Path) -> None:
     assert "Scoring was not complete" not in (tmp_path / "set" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_pair_shows_its_own_evidence_once_and_its_policies_in_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +116,7 @@ def test_a_pair_shows_its_own_evidence_once_and_its_policies_in_a_table(
     assert "- -" in newest
 
 
+@pytest.mark.slow
 def test_what_was_ingested_has_to_be_diagnosed_and_no_bar_stands_before_the_error(tmp_path: Path) -> None:
     file = tmp_path / "votes.jsonl"
     file.write_text('{"prompt": "p", "response_a": "x", "response_b": "y", "vote": "a", "annotator_id": "n"}\n')

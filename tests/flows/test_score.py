@@ -58,6 +58,7 @@ def rows(workspace: Workspace, sql: str = SCORES) -> list[tuple[Any, ...]]:
         return lake.con.execute(sql).fetchall()
 
 
+@pytest.mark.slow
 def test_every_response_is_scored_as_one_sequence_at_a_time_would_be(workspace: Workspace) -> None:
     report = run(workspace, shard_tokens=1500)
     found = rows(
@@ -72,6 +73,7 @@ def test_every_response_is_scored_as_one_sequence_at_a_time_would_be(workspace: 
         assert logps == pytest.approx(oracle_logps(encoded.prompt_ids, encoded.response_ids[0]), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_each_shard_is_one_snapshot_and_a_second_run_makes_none(workspace: Workspace) -> None:
     with workspace.lake() as lake:
         before = lake.snapshot_id()
@@ -121,6 +123,7 @@ def test_an_engine_that_cannot_go_on_is_said_and_another_one_does(
     assert "kept as they are: 48 responses scored by vllm-server, server;" in said
 
 
+@pytest.mark.slow
 def test_flags_without_effect_are_said(workspace: Workspace) -> None:
     run(workspace)
     assert run(workspace).lines[1:] == ()
@@ -129,6 +132,7 @@ def test_flags_without_effect_are_said(workspace: Workspace) -> None:
     )
 
 
+@pytest.mark.slow
 def test_only_new_responses_are_scored(workspace: Workspace, tmp_path: Path) -> None:
     first = run(workspace)
     ingest(workspace, [str(hh_file(tmp_path, 30))], format="hh")
@@ -137,6 +141,7 @@ def test_only_new_responses_are_scored(workspace: Workspace, tmp_path: Path) -> 
     assert second.facts["num_scored"] == len(rows(workspace)) - first.facts["num_scored"] > 0
 
 
+@pytest.mark.slow
 def test_two_policies_live_side_by_side(workspace: Workspace, tmp_path: Path) -> None:
     other = changed_model(tmp_path / "other", lambda tensors: tensors["model.norm.weight"].mul_(0.5))
     one, two = run(workspace), run(workspace, model=other)
@@ -181,6 +186,7 @@ def test_drift_is_counted_by_hand(tmp_path: Path) -> None:
     assert found == [("p0", "p1", "m", "m", 3, 1, pytest.approx(1 / 3), pytest.approx(0.5), pytest.approx(2.0))]
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_marked_and_never_cut_in_silence(workspace: Workspace) -> None:
     report = run(workspace, max_length=100)
     found = rows(workspace)
@@ -191,6 +197,7 @@ def test_what_does_not_fit_is_marked_and_never_cut_in_silence(workspace: Workspa
     assert all(row[1] is not None and not row[4] for row in found if row not in long)
 
 
+@pytest.mark.slow
 def test_truncate_left_cuts_the_prompt_and_says_so(workspace: Workspace) -> None:
     report = run(workspace, max_length=100, truncate="left")
     found = rows(workspace)
@@ -254,6 +261,7 @@ def test_what_fails_again_changes_nothing_and_is_not_called_scored(workspace: Wo
         assert lake.snapshot_id() == before
 
 
+@pytest.mark.slow
 def test_what_cannot_be_tokenized_needs_no_engine_to_fail_again(workspace: Workspace, tmp_path: Path) -> None:
     model = changed_model(tmp_path / "strict", lambda tensors: None)
     refuses = "{% if messages | length > 2 %}{{ raise_exception('too many turns') }}{% endif %}"
@@ -293,6 +301,7 @@ def test_without_a_model_the_whole_last_policy_is_meant(
     assert (adapter, template, truncate) == (str(tmp_path / "adapter"), "plain", "left")
 
 
+@pytest.mark.slow
 def test_a_response_of_many_pairs_is_scored_once_and_the_path_is_said(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -331,6 +340,7 @@ def test_a_server_that_is_configured_scores_unless_another_engine_is_named(
     assert score(opened, engine="transformers").facts["engine"] == "transformers"
 
 
+@pytest.mark.slow
 def test_a_bad_model_is_one_clear_error_and_leaves_the_lake_as_it_was(workspace: Workspace, tmp_path: Path) -> None:
     with workspace.lake() as lake:
         before = lake.snapshot_id()

@@ -27,6 +27,7 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace.create(tmp_path / "w")
 
 
+@pytest.mark.slow
 def test_trains_writes_the_lake_and_a_model_that_loads(
     workspace: Workspace,
     hh_export: Path,

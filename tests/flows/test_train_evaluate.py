@@ -69,6 +69,7 @@ def test_the_reference_is_scored_as_the_export_says_and_another_dtype_is_said(hh
         evaluate(str(tiny_en), on=hh_export, dtype="int3")
 
 
+@pytest.mark.slow
 def test_the_pairs_are_those_of_the_training(hh_export: Path, tmp_path: Path) -> None:
     """Three of the eight held-out pairs, evenly spaced, and no log-prob of a prompt that the scorer saw whole."""
     trained = train_quietly(hh_export, tmp_path / "model", max_steps=2, eval_pairs=3)
@@ -99,6 +100,7 @@ def test_another_tokenizer_has_no_use_for_the_log_probs(hh_export: Path, tiny_en
     assert "loss" in evaluate(str(model), on=hh_export, engine="transformers", objective="simpo").facts["metrics"]
 
 
+@pytest.mark.slow
 def test_an_adapter_is_scored_with_its_base(hh_export: Path, tmp_path: Path) -> None:
     trained = train_quietly(hh_export, tmp_path / "adapter", max_steps=3, learning_rate=5e-3, lora={"rank": 4})
     assert (trained.checkpoint / "adapter_config.json").is_file()

@@ -83,6 +83,7 @@ def test_stale_reference_log_probs_stop_the_run(
         train_quietly(export, tmp_path / "out", max_steps=1)
 
 
+@pytest.mark.slow
 def test_good_log_probs_pass_the_check(hh_export: Path, tmp_path: Path) -> None:
     result = train_quietly(hh_export, tmp_path / "out", max_steps=1)
     assert result.check is not None
@@ -242,6 +243,7 @@ def test_log_probs_of_a_prompt_cut_elsewhere_are_not_used(
     assert (len(wider), wider.num_cut_otherwise) == (16 - num_cut, num_cut)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_stops_with_the_pairs(
     hh_export: Path, hh_rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -251,6 +253,7 @@ def test_a_gradient_that_is_not_finite_stops_with_the_pairs(
     assert any(row["pair_id"] in str(error.value) for row in hh_rows[:16])
 
 
+@pytest.mark.slow
 def test_an_adapter_is_not_trained_on(hh_export: Path, copied: Path, tmp_path: Path) -> None:
     """Neither where it is given, nor where the export was scored by one."""
     trained = train_quietly(hh_export, tmp_path / "adapter", max_steps=1, lora={"rank": 2})

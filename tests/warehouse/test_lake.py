@@ -70,6 +70,7 @@ def test_an_unknown_catalog_is_refused(tmp_path: Path) -> None:
         Lake.open(tmp_path, LakeSettings(catalog="mysql:x"))
 
 
+@pytest.mark.slow
 def test_several_processes_write_at_once_and_nothing_is_lost(tmp_path: Path) -> None:
     """A SQLite catalog is busy while another process commits; the write waits and goes through."""
     Lake.create(tmp_path, SETTINGS).close()
@@ -110,6 +111,7 @@ def test_a_reader_sees_whole_commits_while_another_connection_writes(tmp_path: P
         assert reader.value("select count(*) from raw.parameters") == 1
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_lake_at_once(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import sys

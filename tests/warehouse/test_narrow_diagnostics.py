@@ -45,6 +45,7 @@ def lake(tmp_path: Path) -> Lake:
     return made
 
 
+@pytest.mark.slow
 def test_each_policy_has_its_own_rows(lake: Lake) -> None:
     assert same_rows(lake, REFERENCE_ID) == 90
     assert same_rows(lake, "other") == 90

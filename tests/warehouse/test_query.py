@@ -164,6 +164,7 @@ with workspace.lake() as lake:
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_reads_while_a_first_one_writes(tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path / "workspace")
     with workspace.lake() as lake:

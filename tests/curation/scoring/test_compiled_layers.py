@@ -46,6 +46,7 @@ def test_a_response_a_row(tmp_path: Path) -> None:
         assert worst(made.score(groups), oracle(groups, model)) < 1e-3
 
 
+@pytest.mark.slow
 def test_a_machine_that_cannot_compile_is_told_so() -> None:
     with (
         torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False}),

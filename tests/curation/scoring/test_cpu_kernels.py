@@ -114,6 +114,7 @@ def test_another_dtype_is_refused(dtype: torch.dtype) -> None:
             work(x)
 
 
+@pytest.mark.slow
 def test_a_child_process_has_threads_of_its_own() -> None:
     code = (
         "import os, torch; from curation.scoring.cpu_kernels import log_sum_exp; torch.set_num_threads(2);"

@@ -67,6 +67,7 @@ def test_rates_that_cannot_be_read_are_said_where_layers_might_be_compiled(caplo
     assert "layers are not compiled" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_engine_is_measured_and_kept() -> None:
     opening = dict.fromkeys(("transformers", "again"), partial(TransformersEngine, tiny_policy(), ScoringSettings()))
     rates = measure_rates(opening, vocab_size=len(tiny_tokenizer()))

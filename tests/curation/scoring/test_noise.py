@@ -18,6 +18,7 @@ def test_it_grows_with_the_root_of_the_tokens_and_is_not_guessed() -> None:
     assert score_noise(EngineInfo("vllm-server", "prompt-logprobs", "1", "unknown", None, "cpu"), 100) is None
 
 
+@pytest.mark.slow
 def test_scores_in_bfloat16_lie_within_their_noise_of_float32() -> None:
     groups = encoded(hh_texts(), 30)
     engine = TransformersEngine(tiny_policy(), ScoringSettings(dtype="bfloat16"))

@@ -40,6 +40,7 @@ def engine() -> Iterator[TransformersEngine]:
     made.close()
 
 
+@pytest.mark.slow
 def test_shared_prompts_give_what_one_sequence_at_a_time_gives(engine: TransformersEngine) -> None:
     groups = [*encoded(hh_texts(), 12), *encoded(fgrlhf_texts(), 2)]
     assert engine.info.path == "shared"
@@ -65,6 +66,7 @@ def test_the_mask_hides_siblings_from_one_another(engine: TransformersEngine) ->
     assert after_another.logps == pytest.approx(engine.score([group])[0][0].logps, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_mask_over_the_whole_row_says_the_same() -> None:
     groups = [*encoded(hh_texts(), 6), *encoded(fgrlhf_texts(), 1)]
     made = TransformersEngine(tiny_policy(), FLOAT32)
@@ -137,6 +139,7 @@ def test_capped_attention_is_refused(tmp_path: Path) -> None:
         TransformersEngine(other_policy(tmp_path, config), FLOAT32)
 
 
+@pytest.mark.slow
 def test_a_small_budget_cuts_the_rows_of_siblings_too() -> None:
     (group,) = encoded(fgrlhf_texts(), 1)
     made = TransformersEngine(tiny_policy(), FLOAT32.model_copy(update={"batch_tokens": 64}))
