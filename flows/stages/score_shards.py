@@ -120,10 +120,9 @@ class ShardRun:
             if not self.is_begun:
                 insert_policy(con, self._policy_row())
             insert_shard(self._lake, con, scores, failures)
-            if facts or not self.is_begun:
-                self._run.record(
-                    con, num_changed=self.tally.num_written, facts=facts and facts(), is_finished=facts is not None
-                )
+            self._run.record(  # at each shard: a later stage sees in it whether its input has changed
+                con, num_changed=self.tally.num_written, facts=facts and facts(), is_finished=facts is not None
+            )
 
         self.tally.num_written += len(found)
         self._lake.transact(self._run.run_id, write)
