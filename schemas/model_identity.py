@@ -87,7 +87,7 @@ def _slow_content(tokenizer: Any) -> Any:
 def _weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(_weight_map(index).values())
         missing = sorted(name for name in names if not (folder / name).is_file())
         if missing:
             raise ModelError(f"{folder} lacks the weight file {missing[0]}", mend="download the model again")
@@ -98,6 +98,15 @@ def _weight_files(folder: Path) -> list[Path]:
     raise ModelError(
         f"{folder} holds no safetensors weights", mend="save the model with safe_serialization (pickles are not loaded)"
     )
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{index} does not say which file holds which tensor: {error!r}", mend="download or save the model again"
+        ) from error
 
 
 def _tensor_hashes(file: Path) -> list[tuple[str, str]]:
@@ -113,7 +122,7 @@ def _safetensors_hashes(file: Path) -> Iterator[tuple[str, str]]:
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
         if not 0 <= length <= file.stat().st_size - 8:
             raise ModelError(f"{file} is not a safetensors file", mend="download or save the model again")
-        header: dict[str, Any] = json.loads(stream.read(length))
+        header = _json_object(stream.read(length), f"the header of {file}")
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
             for name, tensor in header.items():
                 if name == "__metadata__":
@@ -124,6 +133,16 @@ def _safetensors_hashes(file: Path) -> Iterator[tuple[str, str]]:
                 content = hashlib.sha256(f"{tensor['dtype']}{tensor['shape']}".encode())
                 content.update(view[start:end])
                 yield name, content.hexdigest()
+
+
+def _json_object(content: bytes, name: str) -> dict[str, Any]:
+    try:
+        values = json.loads(content)
+    except ValueError as error:  # of JSON or of UTF-8
+        raise ModelError(f"{name} is not valid JSON: {error}", mend="download or save the model again") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{name} is not a JSON object", mend="download or save the model again")
+    return values
 
 
 def _file_hash(file: Path) -> str:
@@ -137,10 +156,7 @@ def _file_hash(file: Path) -> str:
 def _config(file: Path) -> Any:
     if not file.is_file():
         return None
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{file} is not valid JSON: {error}", mend="download or save the model again") from error
+    values = _json_object(file.read_bytes(), str(file))
     return {key: value for key, value in values.items() if key not in _BOOKKEEPING}
 
 

@@ -73,6 +73,16 @@ def test_a_folder_without_weights_or_with_broken_ones_is_refused(model_folder: P
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(ModelError, match="cut short"):
         weights_hash(model_folder)
+    for junk in (b"no json at all", b"\xff\xfe", b"[1, 2]"):
+        weights.write_bytes(len(junk).to_bytes(8, "little") + junk)
+        with pytest.raises(ModelError, match=r"the header of .* is not"):
+            weights_hash(model_folder)
+    index = model_folder / "model.safetensors.index.json"
+    for text in ("{", "{}", "[]"):
+        index.write_text(text, encoding="utf-8")
+        with pytest.raises(ModelError, match="does not say which file holds which tensor"):
+            weights_hash(model_folder)
+    index.unlink()
     weights.write_bytes(b"junk")
     with pytest.raises(ModelError, match="not a safetensors file"):
         weights_hash(model_folder)
