@@ -183,6 +183,8 @@ class TransformersEngine:
         self._path = "plain"
         if (window is not None and window < self.max_length) or layers - {"full_attention", "sliding_attention"}:
             return "plain"
+        if config._attn_implementation != "sdpa":  # transformers has no attention for it but its own
+            return "plain"
         alone = self._try()
         for path in ("shared", "masked"):
             self._path = path
@@ -224,7 +226,6 @@ def _load(policy: ReferencePolicy, settings: ScoringSettings, device: torch.devi
             trust_remote_code=policy.trust_remote_code,
             use_safetensors=True,
             local_files_only=True,
-            attn_implementation="sdpa",
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, MistralConfig
+from transformers import AutoModelForCausalLM, BloomConfig, Gemma2Config, GptOssConfig, MistralConfig
 
 from curation.scoring.packing import Row, batches_of, rows_of
 from curation.scoring.policy import ReferencePolicy, open_policy
@@ -126,6 +126,23 @@ SHAPE = {
 
 def test_a_sliding_window_has_a_row_for_each_response(tmp_path: Path) -> None:
     policy = other_policy(tmp_path, MistralConfig(**SHAPE, sliding_window=16))
+    groups = encoded(hh_texts(), 4)
+    made = TransformersEngine(policy, FLOAT32)
+    assert made.info.path == "plain"
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert worst(made.score(groups), oracle(groups, model)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GptOssConfig(**SHAPE, num_local_experts=4, num_experts_per_tok=2, layer_types=["full_attention"] * 2),
+        BloomConfig(vocab_size=8192, hidden_size=32, n_layer=2, n_head=2, initializer_range=0.5),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_a_model_with_attention_of_its_own_has_a_row_for_each_response(tmp_path: Path, config: Any) -> None:
+    policy = other_policy(tmp_path, config)
     groups = encoded(hh_texts(), 4)
     made = TransformersEngine(policy, FLOAT32)
     assert made.info.path == "plain"
