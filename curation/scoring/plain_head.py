@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from schemas.errors import EngineError
+from schemas.errors import EngineError, ModelError
 
 _NUM_TOKENS = 24
 _LOGIT_SIZE = 20.0  # root mean square to which logits are brought, so that a cap on them shows whatever the weights
@@ -27,7 +27,8 @@ def require_plain_head(model: Any, name: str) -> None:
         name: of the policy, for the error.
 
     Raises:
-        EngineError: they differ, or the model has no head.
+        EngineError: they differ, or the model has no head or no base model.
+        ModelError: its logits are not finite.
     """
     head = model.get_output_embeddings()
     if head is None:
@@ -35,7 +36,17 @@ def require_plain_head(model: Any, name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     vocab_size = model.config.get_text_config().vocab_size
     ids = torch.randint(5, vocab_size, (1, _NUM_TOKENS), generator=generator).to(model.device)
-    own = head(model.base_model(ids, use_cache=False).last_hidden_state).float()
+    states = getattr(model.base_model(ids, use_cache=False), "last_hidden_state", None)
+    if states is None:
+        raise EngineError(
+            f"{name} gives no hidden states that transformers knows of", mend="score it with --engine vllm"
+        )
+    own = head(states).float()
+    if not own.isfinite().all():
+        raise ModelError(
+            f"{name} gives logits that are not finite",
+            mend="try --dtype float32; where that does not help its weights hold NaN or infinity, so save them again",
+        )
     factor = _LOGIT_SIZE / own.square().mean().sqrt().clamp_min(1e-6)
     hook = head.register_forward_hook(lambda module, inputs, output: output * factor.to(output.dtype))
     try:

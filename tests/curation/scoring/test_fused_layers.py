@@ -104,3 +104,10 @@ def test_a_head_that_does_more_is_not_replaced_by_a_product() -> None:
         lambda head, states: head(states) * 0.5,
     ):
         assert head_product(_Head(change)) is None
+
+
+@torch.inference_mode()
+def test_a_head_that_is_not_finite_stays_as_it_is() -> None:
+    head = _Head(lambda head, states: head(states))
+    head.lm_head.weight[3] = float("nan")
+    assert head_product(head) is None

@@ -12,6 +12,7 @@ from transformers import (
     FalconH1Config,
     Gemma2Config,
     GraniteConfig,
+    Llama4TextConfig,
     LlamaConfig,
     ModernBertDecoderConfig,
     Qwen3Config,
@@ -20,7 +21,7 @@ from transformers import (
 )
 
 from curation.scoring.plain_head import require_plain_head
-from schemas.errors import EngineError
+from schemas.errors import EngineError, ModelError
 
 SHAPE = {
     "vocab_size": 128,
@@ -67,3 +68,16 @@ def test_what_changes_its_logits_is_refused(config: Any, dtype: torch.dtype) -> 
 def test_what_does_not_is_taken(config: Any, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     require_plain_head(AutoModelForCausalLM.from_config(config, dtype=dtype).eval(), "policy")
+
+
+def test_weights_that_are_no_numbers_are_said_to_be_so() -> None:
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE)).eval()
+    model.model.layers[1].mlp.up_proj.weight.data[3, 5] = float("nan")
+    with pytest.raises(ModelError, match=r"policy gives logits that are not finite .*--dtype float32"):
+        require_plain_head(model, "policy")
+
+
+def test_a_model_that_hides_its_states_is_refused() -> None:
+    config = Llama4TextConfig(**SHAPE, num_key_value_heads=1, intermediate_size_mlp=64, num_local_experts=2)
+    with pytest.raises(EngineError, match=r"policy gives no hidden states .*--engine vllm"):
+        require_plain_head(AutoModelForCausalLM.from_config(config).eval(), "policy")
