@@ -73,10 +73,25 @@ def run_training(
         with wandb_run(plan.settings, work, name=plan.training_run_id):
             with progress("train", trainer.num_steps, "steps") as advance, writing_to(work):
                 trainer.add_callback(StepProgress(advance))
-                trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+                _train(trainer, work, resume, warn)
             result = _result(trainer, output, train_pairs, eval_pairs)
         _publish(trainer, plan, result, work, check_note=check)
     return result
+
+
+def _train(trainer: PairTrainer, work: Path, resume: Path | None, warn: Callable[[str], None]) -> None:
+    """Take the steps; interrupted from the keyboard, say what of them is kept."""
+    try:
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    except KeyboardInterrupt:
+        kept = checkpoints.newest(work, warn=warn)
+        what_follows = (
+            "begins anew, as no checkpoint is written yet"
+            if kept is None
+            else f"goes on from step {checkpoints.step_of(kept):,} of {trainer.num_steps:,}"
+        )
+        warn(f"interrupted at step {trainer.state.global_step:,}; the same command {what_follows}")
+        raise
 
 
 def _add_check(trainer: PairTrainer, plan: TrainingPlan, warn: Callable[[str], None]) -> str:

@@ -76,6 +76,26 @@ def test_killed_and_resumed_is_bit_equal_and_a_broken_checkpoint_is_skipped(hh_e
     assert not work.exists()
 
 
+@pytest.mark.parametrize(
+    ("last_step", "what_follows"),
+    [(1, "begins anew, as no checkpoint is written yet"), (3, "goes on from step 2 of 8")],
+)
+def test_an_interrupted_run_says_what_the_same_command_does(
+    last_step: int, what_follows: str, hh_export: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C comes within a step; the checkpoint every two steps is what is left of the run."""
+    steps, warnings = [], list[str]()
+
+    def interrupt() -> None:
+        steps.append(1)
+        if len(steps) == last_step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_quietly(hh_export, tmp_path / "out", on_step=interrupt, warnings=warnings, **SETTINGS)
+    assert warnings == [f"interrupted at step {last_step}; the same command {what_follows}"]
+
+
 class Stopped(Exception):  # noqa: N818
     """What ends a run from outside."""
 
