@@ -29,6 +29,7 @@ from training.load import check_tokenizer, load_policy, load_tokenizer
 from training.lock import locked
 from training.loggers import wandb_run
 from training.model_card import model_card
+from training.objectives import TRAITS
 from training.optimizer import MasterAdamW, needs_master_weights
 from training.optimizer_in_backward import OptimizerInBackward
 from training.plan import TrainingPlan
@@ -197,15 +198,20 @@ def _encode(plan: TrainingPlan, tokenizer: Any, progress: Progress) -> tuple[Enc
             for split in ("train", "test")
         )
     if len(train) == 0:
-        cut = f" and {train.num_cut_otherwise} cut otherwise than by the scorer" if train.num_cut_otherwise else ""
-        raise TrainingError(
-            f"no pairs to train on: {train.num_too_long} of the export's are longer than max_length{cut}",
-            mend="raise train.max_length, or score again with this max_length and truncate = 'left'"
-            if cut
-            else "raise train.max_length, or set train.truncate = 'left'",
-        )
+        raise _nothing_left(plan, train)
     check_processes(settings, num_pairs=len(train))
     return train, held
+
+
+def _nothing_left(plan: TrainingPlan, train: EncodedPairs) -> TrainingError:
+    limit = plan.settings.max_length or (plan.export.reference or {}).get("max_length")
+    cut = f" and {train.num_cut_otherwise} cut otherwise than by the scorer" if train.num_cut_otherwise else ""
+    again = f"winnow score --max-length {limit} --truncate left, then curate and export again"
+    has_reference = any(TRAITS[loss.objective].needs_reference for loss in (plan.loss, *plan.routed))
+    return TrainingError(
+        f"no pairs to train on: {train.num_too_long} of the export's are longer than max_length{cut}",
+        mend=f"raise train.max_length, or {again if has_reference else 'set train.truncate = left'}",
+    )
 
 
 def _result(trainer: PairTrainer, output: Path, train_pairs: EncodedPairs, eval_pairs: EncodedPairs) -> TrainingResult:

@@ -268,9 +268,11 @@ def _sentences(plan: TrainingPlan, facts: dict[str, Any]) -> list[str]:
             " elsewhere; to train on them, score again with this max_length and truncate"
         )
     if facts["check"] is not None:
+        pairs = counted(facts["check"]["num_pairs"], "pair")
         lines.append(
             "reference log-probs are {mean_difference:.2g} nats a token from the trainer's own on average, at most"
-            " {max_difference:.2g}, over {num_pairs} pairs".format(**facts["check"])
+            " {max_difference:.2g}, over ".format(**facts["check"])
+            + pairs
         )
     lines += [f"alarm at step {step}: {message}" for step, message in facts["alarms"]]
     return lines
