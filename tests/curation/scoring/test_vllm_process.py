@@ -22,6 +22,7 @@ pytestmark = pytest.mark.vllm
 def test_it_is_quiet_and_leaves_nothing_behind(capfd: pytest.CaptureFixture[str]) -> None:
     names = ("LD_PRELOAD", "LD_LIBRARY_PATH", "LOCAL_WORLD_SIZE")
     of_children = {name: os.environ.get(name) for name in names}
+    children = psutil.Process().children(recursive=True)
     engine = VllmEngine(tiny_policy(), ScoringSettings())
     with pytest.raises(EngineError, match="runs in this process already"):
         VllmEngine(tiny_policy(), ScoringSettings())
@@ -32,7 +33,7 @@ def test_it_is_quiet_and_leaves_nothing_behind(capfd: pytest.CaptureFixture[str]
     assert {name: os.environ.get(name) for name in names} == of_children
     assert not torch.distributed.is_initialized()
     assert not [c for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN]
-    assert not psutil.Process().children(recursive=True)
+    assert psutil.Process().children(recursive=True) == children
     again = VllmEngine(tiny_policy(), ScoringSettings())
     assert worst(again.score(encoded(hh_texts(), 2)), [[score.logps for score in scores] for scores in first]) == 0
     again.close()
