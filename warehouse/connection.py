@@ -26,6 +26,15 @@ _BUSY = (
     "deadlock detected",
     "references schema id",  # DuckLake read its catalog's tables after, and its schemas before, another's commit
 )
+_UNWRITABLE = (
+    "database or disk is full",
+    "no space left on device",
+    "disk quota exceeded",
+    "file too large",
+    "disk i/o error",
+    "readonly database",
+    "read-only file system",
+)
 
 T = TypeVar("T")
 
@@ -152,7 +161,7 @@ def wait_while_busy(work: Callable[[], T], *, seconds: float) -> T:
     """Run ``work``, again and again while the catalog is busy with another writer.
 
     Raises:
-        WorkspaceError: it stayed busy for ``seconds``.
+        WorkspaceError: it stayed busy for ``seconds``, or the disk is full or read-only.
     """
     deadline = time.monotonic() + seconds
     wait = 0.05
@@ -160,6 +169,11 @@ def wait_while_busy(work: Callable[[], T], *, seconds: float) -> T:
         try:
             return work()
         except duckdb.Error as error:
+            if any(sign in str(error).lower() for sign in _UNWRITABLE):
+                raise WorkspaceError(
+                    f"the lake cannot be written: {str(error).strip().splitlines()[-1]}",
+                    mend="make room or allow it to be written, then run the same command; what is committed stays",
+                ) from error
             if not any(sign in str(error).lower() for sign in _BUSY):
                 raise
             if time.monotonic() + wait > deadline:

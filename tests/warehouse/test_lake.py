@@ -31,6 +31,31 @@ def test_the_commit_message_is_kept_with_the_snapshot(tmp_path: Path) -> None:
         assert lake.value(sql) == "run-1: parameters"
 
 
+def test_a_disk_that_takes_no_more_is_one_clear_error_and_the_lake_stays(tmp_path: Path) -> None:
+    """The process may write no file beyond a megabyte, which files meet as they would a full disk."""
+    Lake.create(tmp_path, SETTINGS).close()
+    code = """
+        import resource, sys
+        from pathlib import Path
+        from schemas.errors import WorkspaceError
+        from warehouse.lake import Lake
+        from warehouse.settings import LakeSettings
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        rows = "insert into raw.prompts select md5(i::varchar), uuid()::varchar, 's', 'r' from range(100000) t(i)"
+        with Lake.open(Path(sys.argv[1]), LakeSettings()) as lake:
+            try:
+                lake.transact("too much", lambda con: con.execute(rows))
+            except WorkspaceError as error:
+                print(error)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "the lake cannot be written: " in done.stdout
+    assert "(make room for it" in done.stdout
+    with Lake.open(tmp_path, SETTINGS) as lake:
+        assert lake.value("select count(*) from raw.prompts") == 0
+
+
 def test_a_failed_transaction_leaves_the_lake_as_it_was(tmp_path: Path) -> None:
     with Lake.create(tmp_path, SETTINGS) as lake:
         before = lake.snapshot_id()
