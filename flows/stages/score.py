@@ -92,8 +92,8 @@ def _scored(
         shards.go(advance, facts)
     tally, found = shards.tally, facts()
     lines = [
-        f"{counted(tally.num_scored, 'response')} under {policy.model} with {found['engine']} ({found['engine_path']},"
-        f" {found['dtype']}), {shards.note()}; {before.num_scored:,} were scored before",
+        f"{counted(tally.num_scored, 'response')} under {_named(policy)} with {found['engine']}"
+        f" ({found['engine_path']}, {found['dtype']}), {shards.note()}; {before.num_scored:,} were scored before",
         *_set_aside(policy, tally.num_truncated, tally.num_failed),
     ]
     if shards.gave_up is not None:
@@ -125,26 +125,36 @@ def _set_aside(policy: ReferencePolicy, num_truncated: int, num_failed: int) -> 
     lines = []
     if num_truncated:
         mend = (
-            "; --truncate left would cut their prompts"
+            "; --truncate left, which is another policy, cuts the prompt where the response fits"
             if policy.truncate == "never"
             else "; the response alone is too long"
         )
-        lines.append(f"{num_truncated:,} do not fit in {policy.max_length:,} tokens and are marked is_truncated{mend}")
+        do = "does" if num_truncated == 1 else "do"
+        what = f"{counted(num_truncated, 'response')} {do} not fit in {policy.max_length:,} tokens"
+        lines.append(f"{what}, marked is_truncated{mend}")
     if num_failed:
         lines.append(f"{num_failed:,} could not be scored; see raw.quarantine, reason not_scored")
     return lines
 
 
-def _described(policy: ReferencePolicy) -> str:
+def _named(policy: ReferencePolicy) -> str:
+    """Model, adapter and quantisation."""
     parts = [policy.model if policy.revision is None else f"{policy.model} at {policy.revision[:12]}"]
     parts += [] if policy.adapter is None else [f"adapter {policy.adapter}"]
     parts += [] if policy.quantization is None else [policy.quantization]
-    return ", ".join([*parts, f"template {policy.template}", f"{policy.max_length} tokens", f"cut {policy.truncate}"])
+    return ", ".join(parts)
+
+
+def _described(policy: ReferencePolicy) -> str:
+    return ", ".join(
+        [_named(policy), f"template {policy.template}", f"{policy.max_length} tokens", f"cut {policy.truncate}"]
+    )
 
 
 def _say_engine(scorer: PatientScorer, reason: str, earlier: Sequence[tuple[str, str, int]]) -> None:
     info = scorer.engine.info
-    line = f"scoring with {info.engine} {info.version}, path {info.path}, {info.dtype} on {info.device}"
+    line = f"scoring with {info.engine} {info.version}, path {info.path}"
+    line += "" if info.device == "server" else f", {info.dtype} on {info.device}"
     err.print(line + (f" ({reason})" if reason else ""), soft_wrap=True)
     for engine, dtype, count in earlier:
         if (engine, dtype_alone(dtype)) != (info.engine, info.dtype):
@@ -192,7 +202,7 @@ def _nothing_new(lake: Lake, policy: ReferencePolicy, counts: ResponseCounts, wi
         "engine_path": path,
     }
     lines = [
-        f"nothing new: {counted(counts.num_scored, 'response')} scored under {policy.model}",
+        f"nothing new: {counted(counts.num_scored, 'response')} scored under {_named(policy)}",
         *without_effect,
         *_set_aside(policy, counts.num_truncated, counts.num_failed),
     ]

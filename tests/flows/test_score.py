@@ -274,7 +274,9 @@ def test_what_cannot_be_tokenized_needs_no_engine_to_fail_again(workspace: Works
     assert again.run_id is None
     scored, truncated, failed = again.lines
     assert scored.startswith(f"nothing new: {first.facts['num_scored']} responses scored")
-    assert truncated.startswith(f"{first.facts['num_truncated']} do not fit in 100 tokens")
+    assert truncated.startswith(
+        f"{first.facts['num_truncated']} responses do not fit in 100 tokens, marked is_truncated"
+    )
     assert failed.startswith(f"{first.facts['num_failed']} could not be scored")
 
 
