@@ -44,6 +44,9 @@ class _Commands(TyperGroup):
             raise
 
 
+INTERRUPTED = 130
+"""Exit code behind Ctrl-C."""
+
 app = typer.Typer(
     name="winnow",
     cls=_Commands,
@@ -102,6 +105,12 @@ def _run(arguments: list[str] | None) -> None:
             raise
         _print_error(error, sys.argv[1:] if arguments is None else arguments)
         sys.exit(2)
+    except RuntimeError as error:
+        from warehouse.connection import is_interrupt
+
+        if not is_interrupt(error):
+            raise
+        sys.exit(INTERRUPTED)
 
 
 def _print_error(error: WinnowError, arguments: list[str]) -> None:

@@ -157,6 +157,13 @@ def literal(text: str | None) -> str:
     return "null::varchar" if text is None else "'" + text.replace("'", "''") + "'"
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error is Ctrl-C: DuckDB turns one that comes in the middle of a query into a ``RuntimeError``."""
+    return isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, RuntimeError) and str(error) == "Query interrupted"
+    )
+
+
 def wait_while_busy(work: Callable[[], T], *, seconds: float) -> T:
     """Run ``work``, again and again while the catalog is busy with another writer.
 

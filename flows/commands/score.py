@@ -39,13 +39,15 @@ def score(
     ] = None,
 ) -> None:
     """Score responses that the reference policy has not scored yet; a killed run goes on where it was."""
-    from flows.console import say
+    from flows.console import err, say
     from flows.stages.score import score as run_score
     from flows.workspace import Workspace
+    from warehouse.connection import is_interrupt
 
-    say(
-        run_score(
-            Workspace.open(workspace),
+    opened = Workspace.open(workspace)
+    try:
+        report = run_score(
+            opened,
             model=model,
             engine=engine,
             server=server,
@@ -56,4 +58,8 @@ def score(
             embeddings=embeddings,
             shard_tokens=shard_tokens,
         )
-    )
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if is_interrupt(error):
+            err.print("interrupted; what is committed stays, and the same command goes on behind it")
+        raise
+    say(report)

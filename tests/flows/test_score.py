@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -370,6 +371,33 @@ def test_a_bad_model_is_one_clear_error_and_leaves_the_lake_as_it_was(workspace:
 def test_an_empty_workspace_has_nothing_to_score(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match="no responses to score"):
         run(Workspace.create(tmp_path / "empty"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["flows.stages.score_shards.claim_write", "curation.scoring.isolation._checked"])
+def test_an_interrupted_run_says_that_it_goes_on(workspace: Workspace, place: str) -> None:
+    """In the middle of a query of DuckDB, and in Python; the query is one that lasts until it is interrupted."""
+    code = f"""
+        import os, signal, sys, threading, unittest.mock
+        import duckdb
+        from flows.cli import main
+
+        def long(*_):
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+            if {"claim" in place}:
+                duckdb.sql("select sum(a.range * b.range % 7) from range(10000000) a, range(1000000) b").fetchall()
+            while True:
+                pass
+
+        with unittest.mock.patch("{place}", long):
+            main(["score", "-w", sys.argv[1], "--model", sys.argv[2], "--engine", "transformers", "--dtype", "float32"])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(workspace.root), str(shared("models/tiny-en"))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 130
+    assert "interrupted; what is committed stays, and the same command goes on behind it" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert rows(workspace) == []
 
 
 @pytest.mark.slow
