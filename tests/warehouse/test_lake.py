@@ -51,7 +51,7 @@ def test_a_disk_that_takes_no_more_is_one_clear_error_and_the_lake_stays(tmp_pat
     command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "the lake cannot be written: " in done.stdout
-    assert "(make room for it" in done.stdout
+    assert "(make room or allow it to be written" in done.stdout
     with Lake.open(tmp_path, SETTINGS) as lake:
         assert lake.value("select count(*) from raw.prompts") == 0
 
