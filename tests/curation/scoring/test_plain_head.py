@@ -67,7 +67,9 @@ def test_what_changes_its_logits_is_refused(config: Any, dtype: torch.dtype) -> 
 )
 def test_what_does_not_is_taken(config: Any, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    require_plain_head(AutoModelForCausalLM.from_config(config, dtype=dtype).eval(), "policy")
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    require_plain_head(model, "policy")
+    assert not model.get_output_embeddings()._forward_hooks, "what asked the head is gone"
 
 
 def test_weights_that_are_no_numbers_are_said_to_be_so() -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.vllm
 
 
 class Model(nn.Module):
-    """What the runner and the pooler ask of a model: an LM head."""
+    """What the runner and the pooler ask of a model: an LM head, and to have what is never called here."""
 
     is_pooling_model = True
 
@@ -29,9 +29,11 @@ class Model(nn.Module):
 
         super().__init__()
         self.head = vllm_config
+        self.num_rows = 0
         self.pooler = LogpsPooler(self, vocab_size=VOCABULARY, hidden_size=SIZE, has_embedding=True)
 
     def compute_logits(self, rows: torch.Tensor) -> torch.Tensor:
+        self.num_rows += len(rows)
         return rows @ self.head
 
     def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
@@ -113,3 +115,4 @@ def test_siblings_have_their_whole_log_prob(runner: Any, head: torch.Tensor, len
 
 def test_vllm_measures_its_memory_with_every_row(runner: Any) -> None:
     runner.dummy_pooler_run(torch.randn(20, SIZE))
+    assert runner.model.num_rows == 20
