@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.products import filler, product, product_over_rows, takes_onednn
+
 CHUNK_ELEMENTS, CHUNK_ELEMENTS_GPU = 1 << 21, 1 << 27
 """Logits that exist at once while they are computed: what a cache holds, and what keeps a GPU busy (256 MiB)."""
 
@@ -85,11 +87,11 @@ class _ResponseLogps(torch.autograd.Function):
                 raw = nn.functional.linear(picked[part], weight, bias)
                 norms[part], logps[part] = _kernels().rows_forward(raw, labels[part], **transform.as_arguments())
             elif end <= num_kept:
-                logits = _logits_into(kept[part], picked[part], weight, bias, transform)
-                torch.log_softmax(logits, -1, out=logits)
-                logps[part] = logits.gather(1, labels[part, None]).squeeze(1)
+                logits = _logits(kept[part], picked[part], weight, bias, transform)
+                torch.log_softmax(logits, -1, out=kept[part])
+                logps[part] = kept[part].gather(1, labels[part, None]).squeeze(1)
             else:
-                logits = _logits_into(scratch[: end - begin], picked[part], weight, bias, transform)
+                logits = _logits(scratch[: end - begin], picked[part], weight, bias, transform)
                 norms[part] = torch.logsumexp(logits, dim=-1)
                 logps[part] = logits.gather(1, labels[part, None]).squeeze(1) - norms[part]
         ctx.save_for_backward(picked, weight, bias, rows, labels, norms)
@@ -119,13 +121,15 @@ class _ResponseLogps(torch.autograd.Function):
             elif end <= len(kept):
                 grad = _grad_of_logits(kept[part], None, labels[part], upstream, ctx.transform)
             else:
-                logits = _logits_into(scratch[: end - begin], picked[part], weight, bias, ctx.transform)
+                logits = _logits(scratch[: end - begin], picked[part], weight, bias, ctx.transform)
                 grad = _grad_of_logits(logits, norms[part], labels[part], upstream, ctx.transform)
-            torch.mm(grad.to(weight.dtype), weight, out=grad_picked[part])
-            if grad_weight is not None:
+            _product_into(grad_picked[part], grad.to(weight.dtype), weight)
+            if grad_weight is not None and end > len(kept):
                 _add_product(grad_weight, grad, picked[part])
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
+        if grad_weight is not None and len(kept):
+            _add_product(grad_weight, kept, picked[: len(kept)])
         _give_back(kept)
         grad_hidden = torch.zeros(ctx.num_rows, picked.shape[1], dtype=picked.dtype, device=picked.device)
         grad_hidden.index_add_(0, rows, grad_picked)
@@ -134,11 +138,10 @@ class _ResponseLogps(torch.autograd.Function):
 
 
 def _chunks(num_kept: int, num_rows: int, chunk: int) -> Iterator[tuple[int, int]]:
-    """[begin, end) of the rows that are kept, then of every chunk of the others."""
-    if num_kept:
-        yield 0, num_kept
-    for begin in range(num_kept, num_rows, chunk):
-        yield begin, min(begin + chunk, num_rows)
+    """[begin, end) of every chunk, of the rows that are kept and then of the others."""
+    for first, last in ((0, num_kept), (num_kept, num_rows)):
+        for begin in range(first, last, chunk):
+            yield begin, min(begin + chunk, last)
 
 
 _spare: list[Tensor] = []
@@ -163,15 +166,17 @@ def _give_back(kept: Tensor) -> None:
         _spare[:] = [max([whole, *_spare], key=Tensor.numel)]
 
 
-def _logits_into(out: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: LogitTransform) -> Tensor:
-    """Transformed logits, float32, written to ``out``. Shape (rows, V)."""
-    if weight.dtype != out.dtype:
-        out.copy_(nn.functional.linear(hidden, weight, bias))
+def _logits(room: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: LogitTransform) -> Tensor:
+    """Transformed logits, float32, in ``room`` or in memory of their own. Shape (rows, V)."""
+    if weight.dtype != room.dtype:
+        logits = room.copy_(nn.functional.linear(hidden, weight, bias))
+    elif takes_onednn(hidden, len(hidden) * weight.numel()):
+        logits = product(hidden, weight.t(), bias=bias)
     elif bias is None:
-        torch.mm(hidden, weight.t(), out=out)
+        logits = torch.mm(hidden, weight.t(), out=room)
     else:
-        torch.addmm(bias, hidden, weight.t(), out=out)
-    return transform.forward_(out)
+        logits = torch.addmm(bias, hidden, weight.t(), out=room)
+    return transform.forward_(logits)
 
 
 def _grad_of_logits(
@@ -189,10 +194,20 @@ def _grad_of_logits(
     return transform.backward_(grad, before)
 
 
+def _product_into(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """``out = a @ b``."""
+    if takes_onednn(a, len(a) * b.numel()):
+        out.copy_(product(a, b))
+    else:
+        torch.mm(a, b, out=out)
+
+
 def _add_product(total: Tensor, grad: Tensor, hidden: Tensor) -> None:
     """``total += grad.T @ hidden`` in the accumulator's precision."""
     grad = grad.to(hidden.dtype)
-    if hidden.dtype == total.dtype:
+    if takes_onednn(grad, len(grad) * total.numel()):
+        total += product_over_rows(grad, hidden)
+    elif hidden.dtype == total.dtype:
         torch.addmm(total, grad.t(), hidden, out=total)
     else:
         total += grad.t() @ hidden  # a GPU needs no float32 copy of the product
@@ -230,9 +245,10 @@ def response_logps(
     size = chunk or _chunk_rows(head.weight, len(rows), fused=fused)
     if fused or transform.softcap is not None or not torch.is_grad_enabled():
         room = 0  # the cap's own gradient needs the logits themselves
-    return _ResponseLogps.apply(
-        hidden, head.weight, head.bias, rows, labels, transform, size, min(room, len(rows)), fused
-    )
+    more = rows.new_zeros(filler(len(rows), hidden))
+    some = [torch.cat([given, more]) for given in (rows, labels)]
+    logps = _ResponseLogps.apply(hidden, head.weight, head.bias, *some, transform, size, min(room, len(some[0])), fused)
+    return logps[: len(rows)]
 
 
 def _chunk_rows(weight: Tensor, num_rows: int, *, fused: bool) -> int:

@@ -90,6 +90,13 @@ class Layout:
         """The layout of these trees."""
         return cls(trees, position_ids, Sequences.of(trees))
 
+    def filled(self, count: int) -> Layout:
+        """With a tree of ``count`` more tokens behind all others, to which no other tree is related."""
+        begin, end = self.trees[-1].end, self.trees[-1].end + count
+        tree = Tree((begin, begin + 1), ((begin + 1, end),))
+        places = torch.arange(count, device=self.position_ids.device)
+        return Layout.of((*self.trees, tree), torch.cat([self.position_ids, places[None]], 1))
+
     @cached_property
     def tree_of(self) -> Tensor:
         """Tree of each token. Shape (T,)."""

@@ -8,7 +8,7 @@ it is predicted, and predicts nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -58,6 +58,14 @@ class Pack:
         mask = None if self.attention_mask is None else self.attention_mask.to(device)
         layout = None if self.layout is None else self.layout.to(device)
         return Pack(layout=layout, attention_mask=mask, pairs=self.pairs, **moved)
+
+    def filled(self, count: int) -> Pack:
+        """With ``count`` more tokens at the end of its row, which nothing reads; not for ``padded``."""
+        if count == 0:
+            return self
+        assert self.layout is not None
+        more = self.input_ids.new_zeros(1, count)
+        return replace(self, input_ids=torch.cat([self.input_ids, more], 1), layout=self.layout.filled(count))
 
 
 def pack_pairs(

@@ -15,6 +15,7 @@ from schemas.errors import EngineError, ModelError
 from training import attention
 from training.head import LogitTransform, response_head
 from training.packing import Pack
+from training.products import filler
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def pair_logps(model: nn.Module, pack: Pack, *, unwrapped: nn.Module | None = No
     """
     inner = model if unwrapped is None else unwrapped
     head = lm_head(inner)
+    if pack.layout is not None:
+        pack = pack.filled(filler(pack.input_ids.shape[1], head.weight))
     with (
         _plain_logits(inner) as transform,
         response_head(head, pack.rows, pack.labels, transform),
@@ -159,10 +162,11 @@ def _last_mlp_on(model: Any, rows: Tensor) -> Iterator[None]:
 
     def forward(hidden: Tensor) -> Tensor:
         flat = hidden.reshape(-1, hidden.shape[-1])
-        found = plain(flat.index_select(0, places)[None])
+        more = places.new_zeros(filler(len(places), hidden))
+        found = plain(flat.index_select(0, torch.cat([places, more]))[None])
         if not isinstance(found, Tensor):  # a mixture of experts that also gives its routing
             return plain(hidden)
-        return torch.zeros_like(flat).index_copy(0, places, found[0]).view_as(hidden)
+        return torch.zeros_like(flat).index_copy(0, places, found[0, : len(places)]).view_as(hidden)
 
     mlp.forward = forward
     try:

@@ -35,6 +35,7 @@ from training.optimizer_in_backward import OptimizerInBackward
 from training.plan import TrainingPlan
 from training.policy import compile_layers, set_attention
 from training.processes import check_processes, rank
+from training.products import use_fast_products
 from training.quiet import quiet_libraries
 from training.reference_check import ReferenceCheck
 from training.result import TrainingResult
@@ -135,6 +136,8 @@ def make_trainer(
     if choice.reason is not None:
         warn(f"{type(model).__name__} is trained padded and not {settings.batching}: {choice.reason}")
     set_attention(model, choice.implementation)
+    if choice.batching != "padded":  # whose rectangles come in too many shapes
+        use_fast_products(model)
     if settings.lora is not None:
         set_seed(settings.seed)  # the adapter starts at random numbers
         model = add_adapter(model, settings.lora)

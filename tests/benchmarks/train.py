@@ -42,6 +42,7 @@ from training.objectives import Objective
 from training.optimizer_in_backward import OptimizerInBackward
 from training.packing import Batching, pack_pairs
 from training.policy import ATTENTION, compile_layers, set_attention
+from training.products import use_fast_products
 from training.quiet import quiet_libraries
 from training.settings import LoraSettings, LossSettings, TrainSettings
 from training.trainer import PairTrainer
@@ -241,6 +242,8 @@ def _ours(
         report_to=(),
     )
     set_attention(model, ATTENTION[batching])
+    if batching != "padded":
+        use_fast_products(model)
     model = _with_adapter(model, options)
     if options.compile:
         compile_layers(model)
