@@ -69,7 +69,9 @@ class PairBatch:
             "weight": weight,
             "loss": losses,
         }
-        return PairScores(**{name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
+        # one copy off a GPU, which waits for it
+        values = torch.stack([tensor.detach().double() for tensor in tensors.values()]).cpu().numpy()
+        return PairScores(**dict(zip(tensors, values, strict=True)))
 
 
 def pair_loss(batch: PairBatch, loss: LossSettings, state: ObjectiveState) -> Tensor:

@@ -31,6 +31,7 @@ class Pack:
         layout: who sees whom; None for ``padded``, where ``attention_mask`` says it.
         attention_mask: Shape (B, T), or None.
         rows: places, in the flattened hidden states, that predict a response token. Shape (R,).
+        read: the same places in order, each once. Shape (at most R,).
         labels: the tokens that they predict. Shape (R,).
         num_tokens: tokens of each response, in the order of ``rows``. Shape (responses,).
         chosen, rejected: response of each pair. Shape (pairs,).
@@ -41,6 +42,7 @@ class Pack:
     layout: Layout | None
     attention_mask: Tensor | None
     rows: Tensor
+    read: Tensor
     labels: Tensor
     num_tokens: Tensor
     chosen: Tensor
@@ -53,7 +55,7 @@ class Pack:
             return self
         moved = {
             name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("input_ids", "rows", "labels", "num_tokens", "chosen", "rejected")
+            for name in ("input_ids", "rows", "read", "labels", "num_tokens", "chosen", "rejected")
         }
         mask = None if self.attention_mask is None else self.attention_mask.to(device)
         layout = None if self.layout is None else self.layout.to(device)
@@ -184,6 +186,7 @@ class _RowBuilder:
             layout=Layout.of(tuple(trees), _long(np.concatenate(positions))[None]),
             attention_mask=None,
             rows=_long(np.concatenate(rows)),
+            read=_long(np.unique(np.concatenate(rows))),
             labels=_long(np.concatenate(labels)),
             num_tokens=torch.tensor([len(tokens) for tokens in labels]),
             chosen=torch.tensor([number[chosen] for chosen, _ in members]),
@@ -213,6 +216,7 @@ def _padded(pairs: EncodedPairs, part: NDArray[np.int64]) -> Pack:
         layout=None,
         attention_mask=_long(mask),
         rows=_long(np.concatenate(rows)),
+        read=_long(np.unique(np.concatenate(rows))),
         labels=_long(np.concatenate(responses)),
         num_tokens=torch.tensor([len(tokens) for tokens in responses]),
         chosen=torch.arange(len(part)),

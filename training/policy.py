@@ -58,7 +58,7 @@ def pair_logps(model: nn.Module, pack: Pack, *, unwrapped: nn.Module | None = No
     with (
         _plain_logits(inner) as transform,
         response_head(head, pack.rows, pack.labels, transform),
-        _last_mlp_on(inner, pack.rows),
+        _last_mlp_on(inner, pack.read),
     ):
         if pack.layout is None:
             out = model(input_ids=pack.input_ids, attention_mask=pack.attention_mask, use_cache=False)
@@ -70,7 +70,8 @@ def pair_logps(model: nn.Module, pack: Pack, *, unwrapped: nn.Module | None = No
                 use_cache=False,
             )
     token_logps = out.logits[0, :, 0].double()
-    summed = torch.segment_reduce(token_logps, "sum", lengths=pack.num_tokens, axis=0)
+    # unsafe: without looking whether the lengths add up, for which a GPU would be waited for
+    summed = torch.segment_reduce(token_logps, "sum", lengths=pack.num_tokens, axis=0, unsafe=True)
     num_tokens = pack.num_tokens.double()
     return PairLogps(summed[pack.chosen], summed[pack.rejected], num_tokens[pack.chosen], num_tokens[pack.rejected])
 
@@ -146,8 +147,8 @@ def decoder_layers(model: Any) -> nn.ModuleList:
 
 
 @contextmanager
-def _last_mlp_on(model: Any, rows: Tensor) -> Iterator[None]:
-    """Inside the block, the last layer's MLP works on the rows that the head will read and gives 0 for the others.
+def _last_mlp_on(model: Any, places: Tensor) -> Iterator[None]:
+    """Inside the block, the last layer's MLP works on the places that the head will read and gives 0 for the others.
 
     Behind its attention, the last layer looks at every token on its own, so what it makes of a prompt's tokens is read
     by nobody. A layer whose MLP has another name, or that is compiled or recomputed later, works on every row.
@@ -158,7 +159,7 @@ def _last_mlp_on(model: Any, rows: Tensor) -> Iterator[None]:
     if not isinstance(mlp, nn.Module) or recomputed or getattr(layer, "_compiled_call_impl", None) is not None:
         yield
         return
-    plain, places = mlp.forward, torch.unique(rows)
+    plain = mlp.forward
 
     def forward(hidden: Tensor) -> Tensor:
         flat = hidden.reshape(-1, hidden.shape[-1])

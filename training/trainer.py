@@ -148,8 +148,7 @@ class PairTrainer(ScoringTrainer):
             (float((scores.policy_margin > 0).sum()), float(len(scores))),
             (float(scores.is_undesirable.sum()), float(has_reference.sum())),
         ]
-        own = torch.tensor([*sums, *figures], dtype=torch.float64, device=self.args.device)
-        totals = self.accelerator.reduce(own, "sum").tolist()
+        totals = self._over_processes([*sums, *figures])
         for loss, (total, count) in zip(self.objectives, totals, strict=False):
             self.objective_state.update(loss, total, count)
         if self.alarm is not None:
@@ -158,6 +157,13 @@ class PairTrainer(ScoringTrainer):
             self.alarm.take(self.state.global_step + 1, **dict(zip(names, shares, strict=True)))
             self.control.should_training_stop |= self.alarm.stops
         self._since_log.take(rows, scores, num_tokens=num_tokens)
+
+    def _over_processes(self, own: list[tuple[float, float]]) -> list[list[float]]:
+        """Sums over all processes; of one alone nothing goes to a GPU, which would be waited for."""
+        table = torch.tensor(own, dtype=torch.float64)
+        if self.args.world_size > 1:
+            table = self.accelerator.reduce(table.to(self.args.device), "sum")
+        return table.tolist()
 
     def _rows_of_step(self) -> NDArray[np.int64]:
         """Numbers of this process's pairs of the step."""

@@ -65,7 +65,7 @@ def step_flops(model: Any, packs: list[Pack]) -> float:
     of_layers, of_last_mlp, of_head = (_flops_a_row(part) for part in (body.layers, body.layers[-1].mlp, head))
     total = 0.0
     for pack in packs:
-        tokens, read = pack.input_ids.numel(), len(torch.unique(pack.rows))
+        tokens, read = pack.input_ids.numel(), len(pack.read)
         total += of_layers * tokens - of_last_mlp * (tokens - read) + of_head * len(pack.rows)
     return total
 

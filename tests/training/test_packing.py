@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, MixtralConfig, Qwen2Config
 
 from training import attention, products
@@ -211,6 +212,30 @@ def test_flex_attention_sees_the_same(window: int | None) -> None:
         torch.nn.Module(), query, key, value, None, layout=layout, scaling=0.25, sliding_window=window
     )
     assert (flex - ours).abs().max() < 1e-5
+
+
+class Reads(TorchDispatchMode):
+    """Notes what makes a CPU wait for its GPU: values, or shapes that depend on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in {"_local_scalar_dense", "_unique2", "nonzero", "masked_select", "equal"}:
+            self.seen.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("batching", ["shared", "packed"])
+def test_a_pass_waits_for_no_value(batching: Batching) -> None:
+    model = AutoModelForCausalLM.from_config(CONFIGS["llama, tied"], dtype=torch.float32)
+    set_attention(model, ATTENTION[batching])
+    (pack,) = pack_pairs(random_pairs(1, shapes=SHAPES[:1]), [0], token_budget=100, batching=batching)
+    with Reads() as reads:
+        pair_logps(model, pack).policy_margin.sum().backward()
+    assert reads.seen == set()
 
 
 def test_the_last_mlp_works_on_the_rows_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
