@@ -18,7 +18,6 @@ import ctypes
 import gc
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,25 +28,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.benchmarks.shapes import SHAPES, matmul_rate, random_model, step_flops
+from tests.benchmarks.train_systems import StepTimes, ours, synchronize, trl, with_adapter
 from tests.real_data import shared
 from tests.training.export_fixture import SCHEMA, export_rows, hh_pairs
-from training.adapters import add_adapter
-from training.arguments import make_arguments
 from training.batches import PairBatches
 from training.data import EncodedPairs, encode_pairs
-from training.objectives import Objective
-from training.optimizer_in_backward import OptimizerInBackward
-from training.packing import Batching, pack_pairs
-from training.policy import ATTENTION, compile_layers, set_attention
-from training.products import use_fast_products
+from training.packing import pack_pairs
+from training.policy import ATTENTION, set_attention
 from training.quiet import quiet_libraries
-from training.settings import LoraSettings, LossSettings, TrainSettings
-from training.trainer import PairTrainer
 
-BETA = 0.1
 SYSTEMS = ("ours_shared", "ours_packed", "ours_padded", "trl_precomputed", "trl_in_loop")
 IN_BACKWARD = "ours_in_backward"
 
@@ -65,24 +57,6 @@ class Measured:
         self.seconds = [min(pair) for pair in zip(self.seconds or seconds, seconds, strict=True)]
         self.losses = losses
         self.peak_bytes = max(self.peak_bytes, peak_bytes)
-
-
-class _StepTimes(TrainerCallback):
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.losses: list[float] = []
-
-    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-        _synchronize()
-        self.start = time.perf_counter()
-
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        _synchronize()
-        self.seconds.append(time.perf_counter() - self.start)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        if logs and "loss" in logs:
-            self.losses.append(logs["loss"])
 
 
 def main() -> None:
@@ -133,23 +107,23 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     _fill_reference(load(), pairs)
 
-    def make(name: str, times: _StepTimes) -> Any:
+    def make(name: str, times: StepTimes) -> Any:
         whose, how = name.split("_", 1)
         if whose == "ours":
             batching = "shared" if name == IN_BACKWARD else how
-            return _ours(load(), pairs, options, times, batching, in_backward=name == IN_BACKWARD)  # type: ignore[arg-type]
+            return ours(load(), pairs, options, times, batching, in_backward=name == IN_BACKWARD)  # type: ignore[arg-type]
         reference = load() if how == "in_loop" and options.shape is not None and not options.lora else None
-        return _trl(load(), reference, tokenizer, raw, order, options, times, precompute=how == "precomputed")
+        return trl(load(), reference, tokenizer, raw, order, options, times, precompute=how == "precomputed")
 
     measured = {name: Measured() for name in options.systems}
     limit: list[float] = []
-    rate, flops = 0.0, _flops(_with_adapter(load(), options), pairs, order[options.batch_size :], options.batch_size)
+    rate, flops = 0.0, _flops(with_adapter(load(), options), pairs, order[options.batch_size :], options.batch_size)
     for _ in range(options.rounds):
         for name in options.systems:
             measured[name].add(*_train(partial(make, name)))
             print(f"{name}: {[round(value, 2) for value in measured[name].seconds]} s a step", file=sys.stderr)
         rate = max(rate, matmul_rate(dtype=dtype, device=options.device))
-        once = _limit(_with_adapter(load(), options), pairs, order, options.batch_size)
+        once = _limit(with_adapter(load(), options), pairs, order, options.batch_size)
         limit = [min(pair) for pair in zip(limit or once, once, strict=True)]
     result = _report(measured, limit, count - options.batch_size)
     achieved = flops / sum(measured["ours_shared"].seconds)
@@ -204,10 +178,6 @@ def _data(tokenizer: Any, count: int) -> tuple[list[Any], EncodedPairs]:
     return [raw[i] for i in fits], pairs.take(fits)
 
 
-def _with_adapter(model: Any, options: argparse.Namespace) -> Any:
-    return add_adapter(model, LoraSettings()) if options.lora else model
-
-
 def _fill_reference(model: Any, pairs: EncodedPairs) -> None:
     from training.policy import pair_logps
 
@@ -221,115 +191,10 @@ def _fill_reference(model: Any, pairs: EncodedPairs) -> None:
             pairs.reference_rejected_logps[pack.pairs] = found.rejected_logps.cpu().numpy()
 
 
-def _ours(
-    model: Any,
-    pairs: EncodedPairs,
-    options: argparse.Namespace,
-    times: _StepTimes,
-    batching: Batching,
-    *,
-    in_backward: bool,
-) -> PairTrainer:
-    settings = TrainSettings(
-        objective=Objective.DPO,
-        batch_size=options.batch_size,
-        learning_rate=1e-5,
-        lr_schedule="constant",
-        max_grad_norm=options.max_grad_norm,
-        optimizer_in_backward=in_backward,
-        gradient_checkpointing="full" if options.gradient_checkpointing else "off",
-        batching=batching,
-        report_to=(),
-    )
-    set_attention(model, ATTENTION[batching])
-    if batching != "padded":
-        use_fast_products(model)
-    model = _with_adapter(model, options)
-    if options.compile:
-        compile_layers(model)
-    loss = LossSettings.resolve(settings, Objective.DPO, rules_beta=BETA)
-    args = make_arguments(settings, Path(tempfile.mkdtemp()))
-    args.save_strategy = "no"
-    return PairTrainer(
-        model,
-        args=args,
-        loss=loss,
-        pairs=pairs,
-        eval_pairs=pairs.take(np.arange(0)),
-        batch_size=options.batch_size,
-        token_budget=settings.token_budget,
-        batching=batching,
-        in_backward=OptimizerInBackward(partial(print, file=sys.stderr)) if in_backward else None,
-        callbacks=[times],
-    )
-
-
-def _trl(
-    model: Any,
-    reference: Any,
-    tokenizer: Any,
-    raw: list[Any],
-    order: list[int],
-    options: argparse.Namespace,
-    times: _StepTimes,
-    *,
-    precompute: bool,
-) -> Any:
-    """TRL's trainer; it loads the reference from the model's folder where none is given and no adapter is trained."""
-    from datasets import Dataset
-    from datasets.utils import disable_progress_bars
-    from peft import LoraConfig
-    from trl import DPOConfig, DPOTrainer
-
-    disable_progress_bars()
-    rows = [
-        {
-            "prompt": raw[i][0],
-            "chosen": [{"role": "assistant", "content": raw[i][1]}],
-            "rejected": [{"role": "assistant", "content": raw[i][2]}],
-        }
-        for i in order
-    ]
-    args = DPOConfig(
-        output_dir=tempfile.mkdtemp(),
-        per_device_train_batch_size=options.batch_size,
-        num_train_epochs=1,
-        learning_rate=1e-5,
-        lr_scheduler_type="constant",
-        optim="adamw_torch_fused",
-        weight_decay=0.0,
-        max_grad_norm=options.max_grad_norm,
-        beta=BETA,
-        max_length=1024,
-        precompute_ref_log_probs=precompute,
-        gradient_checkpointing=options.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        bf16=False,
-        train_sampling_strategy="sequential",
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        log_level="error",
-        use_cpu=not torch.cuda.is_available(),
-    )
-    lora = LoraSettings()
-    adapter = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")  # type: ignore[arg-type]
-    return DPOTrainer(
-        model,
-        reference,
-        args=args,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        peft_config=adapter if options.lora else None,
-        callbacks=[times],
-    )
-
-
-def _train(make: Callable[[_StepTimes], Any]) -> tuple[list[float], list[float], int]:
+def _train(make: Callable[[StepTimes], Any]) -> tuple[list[float], list[float], int]:
     from transformers import PrinterCallback
 
-    times = _StepTimes()
+    times = StepTimes()
     trainer = make(times)
     trainer.remove_callback(PrinterCallback)
     _settle()
@@ -354,17 +219,12 @@ def _limit(model: Any, pairs: EncodedPairs, order: list[int], batch_size: int) -
         packs = pack_pairs(pairs, order[begin : begin + batch_size], token_budget=1 << 30)
         ids = torch.randint(0, 1000, (max(packs[0].input_ids.numel() // 256, 1), 256), device=device)
         scale = packs[0].input_ids.numel() / ids.numel()
-        _synchronize()
+        synchronize()
         start = time.perf_counter()
         model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state.sum().backward()
-        _synchronize()
+        synchronize()
         seconds.append((time.perf_counter() - start) * scale)
     return seconds[1:]
-
-
-def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _settle() -> None:
