@@ -20,12 +20,23 @@ from training.preflight import PAIR_NUMBERS, resolve_objective, routed_objective
 from training.settings import LossSettings
 
 FILE = "winnow_loss.json"
-"""In a trained model's folder: the objective with every number that it ended with."""
+"""In a trained model's folder: the objective with every number that it ended with, and the dtype of the weights."""
 
 
-def describe(loss: LossSettings, state: ObjectiveState) -> str:
-    """Content of :data:`FILE`."""
-    return json.dumps({"loss": loss.as_json(), "state": state.as_dict()}, indent=1)
+def describe(loss: LossSettings, state: ObjectiveState, *, dtype: str) -> str:
+    """Content of :data:`FILE`.
+
+    Args:
+        loss, state: of the run's objective, at its end.
+        dtype: in which the model computed, under an adapter the base.
+    """
+    return json.dumps({"loss": loss.as_json(), "state": state.as_dict(), "dtype": dtype}, indent=1)
+
+
+def dtype_of_training(model: str) -> str | None:
+    """In which dtype a model computed while it was trained; None for one that training did not write."""
+    file = Path(model) / FILE
+    return json.loads(file.read_text(encoding="utf-8")).get("dtype") if file.is_file() else None
 
 
 def objective_of(

@@ -259,7 +259,8 @@ def _publish(trainer: PairTrainer, plan: TrainingPlan, result: TrainingResult, w
         return
     with writing_to(work):
         (final / "README.md").write_text(_card(plan, result, check_note), encoding="utf-8")
-        (final / LOSS_FILE).write_text(describe(plan.loss, trainer.objective_state), encoding="utf-8")
+        dtype = str(trainer.accelerator.unwrap_model(trainer.model).dtype).removeprefix("torch.")
+        (final / LOSS_FILE).write_text(describe(plan.loss, trainer.objective_state, dtype=dtype), encoding="utf-8")
         result.save(final, training_run_id=plan.training_run_id)
     for logs in ("runs", "wandb"):
         if (work / logs).is_dir():

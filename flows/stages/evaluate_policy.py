@@ -29,7 +29,7 @@ class Subject:
 def open_subject(
     model: str, export: ExportFolder, *, engine: str | None, dtype: str | None, settings: ScoringSettings
 ) -> Subject:
-    """What to score with; in the reference's dtype where it is the reference and none is named.
+    """What to score with; where no dtype is named, the reference in that of its scores, an adapter in its training's.
 
     Raises:
         ModelError: the model lacks a part.
@@ -37,6 +37,7 @@ def open_subject(
     """
     from curation.scoring.engines import choose_engine
     from curation.scoring.policy import open_policy
+    from training.evaluation import dtype_of_training
 
     chosen = choose_engine(engine or _engine_of(export))
     base, options = _base_and_adapter(model)
@@ -44,7 +45,9 @@ def open_subject(
     scoring = validated(settings.model_dump(exclude_unset=True) | options | given)
     policy = open_policy(scoring, base)
     if "dtype" not in scoring.model_fields_set and _is_reference(policy, export.reference):
-        scoring = scoring.model_copy(update={"dtype": _dtype_of(export)})
+        scoring = scoring.model_copy(update={"dtype": _known((export.reference or {}).get("dtype"))})
+    elif "dtype" not in scoring.model_fields_set and "adapter" in options:
+        scoring = scoring.model_copy(update={"dtype": _known(dtype_of_training(model))})
     return Subject(model, policy, chosen, scoring)
 
 
@@ -56,10 +59,10 @@ def _engine_of(export: ExportFolder) -> str | None:
     return engine if engine in {each.name for each in available_engines() if each.is_ready} else None
 
 
-def _dtype_of(export: ExportFolder) -> str:
-    """The one dtype of the reference log-probs, else ``auto``."""
-    dtype = dtype_alone((export.reference or {}).get("dtype") or "auto")
-    return dtype if dtype in get_args(DtypeName) else "auto"
+def _known(dtype: str | None) -> str:
+    """A dtype's name, without the quantisation behind it, where engines take it; else ``auto``."""
+    name = dtype_alone(dtype or "auto")
+    return name if name in get_args(DtypeName) else "auto"
 
 
 def _is_reference(policy: ReferencePolicy, reference: Mapping[str, Any] | None) -> bool:

@@ -101,11 +101,12 @@ def test_another_tokenizer_has_no_use_for_the_log_probs(hh_export: Path, tiny_en
 
 
 @pytest.mark.slow
-def test_an_adapter_is_scored_with_its_base(hh_export: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_scored_with_its_base_as_in_training(hh_export: Path, tmp_path: Path) -> None:
+    """The base is stored in bfloat16 and was trained on in float32."""
     trained = train_quietly(hh_export, tmp_path / "adapter", max_steps=3, learning_rate=5e-3, lora={"rank": 4})
     assert (trained.checkpoint / "adapter_config.json").is_file()
-    wide = ScoringSettings(dtype="float32")
-    report = evaluate(str(trained.checkpoint), on=hh_export, engine="transformers", settings=wide)
+    report = evaluate(str(trained.checkpoint), on=hh_export, engine="transformers")
+    assert report.facts["engine"].endswith(", float32")
     assert abs(trained.after["chosen_drift"]) > 0.1
     assert report.facts["metrics"] == pytest.approx(trained.after, abs=1e-3)
 
