@@ -82,7 +82,7 @@ def takes_onednn(tensor: Tensor, work: int) -> bool:
         tensor: one of the two.
         work: multiplications of the product.
     """
-    return work >= LEAST_WORK and _is_for_onednn(tensor)
+    return _is_for_onednn(tensor) and work >= LEAST_WORK
 
 
 def _is_for_onednn(tensor: Tensor) -> bool:
