@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     folder = Path(options.model) if options.model else shared("models/tiny-en")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     count = (1 + options.steps) * options.batch_size
-    raw, pairs = _data(tokenizer, count)
+    raw, pairs = hh_data(tokenizer, count)
     order = [i for batch in PairBatches(count, options.batch_size, seed=0) for i in batch]
     dtype = getattr(torch, options.dtype)
 
@@ -167,7 +167,7 @@ def _report(measured: dict[str, Measured], limit: list[float], count: int) -> di
     return result
 
 
-def _data(tokenizer: Any, count: int) -> tuple[list[Any], EncodedPairs]:
+def hh_data(tokenizer: Any, count: int) -> tuple[list[Any], EncodedPairs]:
     """The first published pairs that fit 1,024 tokens, as messages and as tokens."""
     raw = hh_pairs(count + 40)
     table = pa.Table.from_pylist(export_rows(raw), schema=SCHEMA)

@@ -16,9 +16,14 @@ FIGURES = ("ratio_trl_in_loop", "ratio_trl_precomputed", "limit_ratio", "peak_me
 
 
 def measure(*options: str) -> dict[str, Any]:
-    """The benchmark's JSON. Every tensor above 64 KiB is given back to the system when it is freed."""
+    """The comparison's JSON."""
+    return result_of("train", "--json", "--steps", "1", "--rounds", "1", *options)
+
+
+def result_of(benchmark: str, *options: str) -> dict[str, Any]:
+    """A benchmark's JSON. Every tensor above 64 KiB is given back to the system when it is freed."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.train", "--json", "--steps", "1", "--rounds", "1", *options],
+        [sys.executable, "-m", f"tests.benchmarks.{benchmark}", *options],
         capture_output=True,
         text=True,
         check=False,
@@ -51,3 +56,21 @@ def test_steps_within_the_backward_pass_save_the_gradients() -> None:
     assert (found["max_grad_norm"], found["gradient_checkpointing"]) == (0, True)
     assert found["in_backward_memory_ratio"] < 0.85
     assert found["peak_memory_ratio_in_backward"] < 0.85 * found["peak_memory_ratio"]
+
+
+@pytest.mark.slow
+def test_memory_is_counted_without_a_gpu() -> None:
+    """222 million weights in bfloat16: gradient and two moments beside them, and activations."""
+    shape = ("--shape", "0.2b", "--batch-size", "2")
+    plain = result_of("step_memory", *shape)["gib"]
+    assert plain["weights"] == pytest.approx(0.4141, abs=0.0001)
+    assert plain["step"] == pytest.approx(4 * plain["weights"], rel=0.01)
+    assert plain["peak"] > plain["step"]
+    spared = result_of("step_memory", *shape, "--optimizer-in-backward", "--gradient-checkpointing", "full")["gib"]
+    assert 3 * plain["weights"] < spared["peak"] < 3.5 * plain["weights"]
+
+
+@pytest.mark.slow
+def test_launches_are_measured_without_a_gpu() -> None:
+    found = result_of("launches", "--layers", "2", "--steps", "2")
+    assert 0 < found["best_ms"] <= found["median_ms"]
