@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -88,13 +91,24 @@ def main(arguments: list[str] | None = None) -> None:
     for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
     try:
-        _run(arguments)
+        with _one_standard_output():
+            _run(arguments)
     except SystemExit as end:
         if os.environ.get("WORLD_SIZE", "1") != "1":
             from training.processes import end_process
 
             end_process(end.code)
         raise
+
+
+@contextmanager
+def _one_standard_output() -> Iterator[None]:
+    """Results, help and version of torchrun's first process alone."""
+    if os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def _run(arguments: list[str] | None) -> None:

@@ -32,7 +32,6 @@ def train(
     from flows.console import say
     from flows.stages.train import train as run_stage
     from flows.workspace import Workspace
-    from training.processes import rank
 
     report = run_stage(
         Workspace.open(workspace),
@@ -44,8 +43,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
     )
-    if rank() == 0:  # of the processes of torchrun
-        say(report)
+    say(report, workspace)
 
 
 def evaluate(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from flows.workspace import Workspace
+from tests.flows.winnow_process import winnow
 from tests.training.conftest import hh_export, hh_rows, tiny_en, tokenizer  # noqa: F401
 from tests.training.export_fixture import write_export
 
@@ -139,3 +140,10 @@ def test_of_two_processes_the_first_prints_the_error_and_both_fail(
     ends = dict(re.findall(r"rank *: (\d) .*\n *exitcode *: (-?\d+)", both.stderr))
     assert ends == {"0": "2", "1": str(-signal.SIGTERM)}
     assert alone.returncode == 2
+
+
+def test_help_is_printed_by_the_first_process_alone() -> None:
+    for arguments in (["train", "--help"], ["--version"]):
+        said = [winnow(*arguments, env={"RANK": rank, "WORLD_SIZE": "2"}) for rank in ("0", "1")]
+        assert [(done.returncode, bool(done.stdout)) for done in said] == [(0, True), (0, False)]
+        assert [done.stderr for done in said] == ["", ""]
