@@ -45,7 +45,7 @@ class AlignmentAlarm:
             return
         self.alarms.append((step, message))
         self._seen.clear()
-        self.warn(f"step {step}: {message}")
+        self.warn(f"alarm at step {step}: {message}{'; the training stops' if self.stops else ''}")
 
     def as_dict(self) -> dict[str, Any]:
         """For a checkpoint."""

@@ -17,7 +17,7 @@ from schemas.errors import ConfigError, TrainingError
 from schemas.model_identity import weights_hash
 from training.export_folder import ExportFolder
 from training.model_folder import model_folder
-from training.objectives import Objective
+from training.objectives import TRAITS, Objective
 from training.preflight import PAIR_NUMBERS, check_pairs, check_requirements, known_objective, routed_objectives
 from training.processes import check_processes
 from training.settings import LossSettings, TrainSettings
@@ -47,6 +47,24 @@ class TrainingPlan:
     loss: LossSettings
     routed: tuple[LossSettings, ...]
     settings: TrainSettings
+
+    @property
+    def max_length(self) -> int | None:
+        """Longest prompt with response, tokens: the settings' or the scorer's; None where neither names one."""
+        return self.settings.max_length or (self.export.reference or {}).get("max_length")
+
+    @property
+    def score_again(self) -> str:
+        """What gives pairs that are cut as this run cuts them reference log-probs of the prompt as it is cut."""
+        return f"winnow score --max-length {self.max_length} --truncate left, then curate and export again"
+
+    def mend_too_long(self) -> str:
+        """What a user can do to train on pairs that are longer than ``max_length``."""
+        raising = "raise train.max_length"
+        if (self.settings.truncate or (self.export.reference or {}).get("truncate")) == "left":
+            return f"{raising}, as cutting the prompt is not enough"
+        needs_reference = any(TRAITS[loss.objective].needs_reference for loss in (self.loss, *self.routed))
+        return f"{raising}, or " + (self.score_again if needs_reference else "set train.truncate = 'left'")
 
     @classmethod
     def make(

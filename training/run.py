@@ -29,7 +29,6 @@ from training.load import check_tokenizer, load_policy, load_tokenizer
 from training.lock import locked
 from training.loggers import wandb_run
 from training.model_card import model_card
-from training.objectives import TRAITS
 from training.optimizer import MasterAdamW, needs_master_weights
 from training.optimizer_in_backward import OptimizerInBackward
 from training.plan import TrainingPlan
@@ -128,7 +127,7 @@ def make_trainer(
     model = load_policy(
         plan.folder,
         dtype=settings.dtype,
-        max_length=settings.max_length or (plan.export.reference or {}).get("max_length"),
+        max_length=plan.max_length,
         trust_remote_code=settings.trust_remote_code,
         quantization=quantization(settings.lora),
     )
@@ -207,13 +206,10 @@ def _encode(plan: TrainingPlan, tokenizer: Any, progress: Progress) -> tuple[Enc
 
 
 def _nothing_left(plan: TrainingPlan, train: EncodedPairs) -> TrainingError:
-    limit = plan.settings.max_length or (plan.export.reference or {}).get("max_length")
     cut = f" and {train.num_cut_otherwise} cut otherwise than by the scorer" if train.num_cut_otherwise else ""
-    again = f"winnow score --max-length {limit} --truncate left, then curate and export again"
-    has_reference = any(TRAITS[loss.objective].needs_reference for loss in (plan.loss, *plan.routed))
     return TrainingError(
-        f"no pairs to train on: {train.num_too_long} of the export's are longer than max_length{cut}",
-        mend=f"raise train.max_length, or {again if has_reference else 'set train.truncate = left'}",
+        f"no pairs to train on: {train.num_too_long} of the export's are longer than {plan.max_length} tokens{cut}",
+        mend=f"raise train.max_length, or {plan.score_again}" if cut else plan.mend_too_long(),
     )
 
 

@@ -14,9 +14,9 @@ import polars as pl
 from flows.console import err, progress
 from flows.lineage import Run
 from flows.report import StageReport
+from flows.stages.train_sentences import figures, sentences
 from flows.workspace import Workspace
 from schemas.errors import ExportError
-from schemas.wording import counted, seen_of
 from warehouse.lake import Lake
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def train(
         return StageReport("train", None, 0, facts)
     with workspace.lake() as lake:
         num_changed = _write(lake, run, plan, result, facts)
-    lines = _sentences(plan, facts)
+    lines = sentences(plan, facts)
     if was_whole:
         lines.append("the model was whole already; its figures were not yet in the lake")
     return StageReport("train", run.run_id, num_changed, facts, tuple(lines))
@@ -172,12 +172,12 @@ def _settings(plan: TrainingPlan) -> dict[str, Any]:
 
 
 def _nothing_new(plan: TrainingPlan, checkpoint: Path, run_id: str) -> StageReport:
-    figures = json.loads((checkpoint / "winnow_metrics.json").read_text(encoding="utf-8"))
-    facts = {
-        **_names(plan, checkpoint),
-        "metrics": {name: figures[name] for name in ("before", "after")},
-    }
-    return StageReport("train", None, 0, facts, (f"nothing new: {run_id} made {checkpoint}",))
+    saved = json.loads((checkpoint / "winnow_metrics.json").read_text(encoding="utf-8"))
+    metrics = {name: saved[name] for name in ("before", "after")}
+    lines = [f"nothing new: {run_id} made {checkpoint}"]
+    if metrics["after"]:
+        lines.append(figures(metrics))
+    return StageReport("train", None, 0, {**_names(plan, checkpoint), "metrics": metrics}, tuple(lines))
 
 
 def _write(lake: Lake, run: Run, plan: TrainingPlan, result: TrainingResult, facts: dict[str, Any]) -> int:
@@ -241,45 +241,3 @@ def _margins_frame(training_run_id: str, result: TrainingResult) -> pl.DataFrame
             "is_undesirable": scores.is_undesirable,
         }
     )
-
-
-def _sentences(plan: TrainingPlan, facts: dict[str, Any]) -> list[str]:
-    from training.metric_words import METRICS
-
-    before, after = facts["metrics"]["before"], facts["metrics"]["after"]
-    shown = ("loss", "absolute_accuracy", "relative_accuracy", "share_undesirable")
-    parts = [
-        f"{metric.title} {metric.text(before[name])} -> {metric.text(after[name])} {metric.unit}"
-        for name, metric in METRICS.items()
-        if name in shown and before.get(name) is not None and after.get(name) is not None
-    ]
-    figures = ", ".join(parts) if parts else "no held-out pairs"
-    lines = [
-        f"{plan.loss.objective.value}, {counted(facts['num_steps'], 'step')} {_trained_on(facts)}: {figures}",
-        f"{facts['checkpoint']}",
-    ]
-    if facts["num_too_long"] + facts["num_weightless"]:
-        lines.append(
-            f"left out: {counted(facts['num_too_long'], 'pair')} too long, {facts['num_weightless']:,} without weight"
-        )
-    if facts["num_cut_otherwise"]:
-        lines.append(
-            f"left out: {counted(facts['num_cut_otherwise'], 'pair')} with log-probs of a prompt that the scorer cut"
-            " elsewhere; to train on them, score again with this max_length and truncate"
-        )
-    if facts["check"] is not None:
-        pairs = counted(facts["check"]["num_pairs"], "pair")
-        lines.append(
-            "reference log-probs are {mean_difference:.2g} nats a token from the trainer's own on average, at most"
-            " {max_difference:.2g}, over ".format(**facts["check"])
-            + pairs
-        )
-    lines += [f"alarm at step {step}: {message}" for step, message in facts["alarms"]]
-    return lines
-
-
-def _trained_on(facts: dict[str, Any]) -> str:
-    """How many pairs the steps took, as far as the model's folder says it."""
-    if "num_seen" not in facts:
-        return f"with {counted(facts['num_train'], 'pair')} to train on"
-    return f"on {seen_of(facts['num_seen'], facts['num_train'])}"

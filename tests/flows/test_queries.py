@@ -21,7 +21,7 @@ from warehouse.query import QuerySession
 
 pytestmark = pytest.mark.slow
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "queries.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 CAREFUL = [f"careful-{number}" for number in range(5)]
 NUM_PROMPTS = 24
 TEXTS = ("Copper melts at a high heat.", "Rivers bend round what is hard.", "Owls hunt by what they hear.")
@@ -29,7 +29,9 @@ TEXTS = ("Copper melts at a high heat.", "Rivers bend round what is hard.", "Owl
 
 def queries() -> dict[int, str]:
     """Number and SQL of every query in the docs."""
-    found = re.findall(r"^## (\d+)\. .*?```sql\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.M | re.S)
+    found = re.findall(
+        r"^## (\d+)\. .*?```sql\n(.*?)```", (DOCS / "queries.md").read_text(encoding="utf-8"), flags=re.M | re.S
+    )
     return {int(number): sql for number, sql in found}
 
 
@@ -151,3 +153,12 @@ def test_the_wavering_annotator_contradicts_themselves(session: QuerySession) ->
     rows = run(session, 10)
     assert rows["annotator_id"].to_list() == ["wavering"]
     assert rows["num_pairs"].item() == 12
+
+
+def test_the_queries_of_the_page_on_training(session: QuerySession) -> None:
+    """Nothing is trained here, so no row is found. A query that began with a comment would be taken for an option."""
+    found = re.findall(r"```sql\n(.*?)```", (DOCS / "training.md").read_text(encoding="utf-8"), flags=re.S)
+    assert len(found) == 2
+    for sql in found:
+        assert not sql.startswith("-")
+        assert session.frame(sql).is_empty()

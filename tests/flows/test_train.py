@@ -77,6 +77,7 @@ def test_a_second_call_writes_nothing(workspace: Workspace, hh_export: Path) -> 
     assert second.run_id is None
     assert second.facts["metrics"] == first.facts["metrics"]
     assert "nothing new" in second.lines[0]
+    assert first.lines[0].endswith(f": {second.lines[1]}")  # the figures
     with workspace.lake(read_only=True) as lake:
         assert lake.snapshot_id() == snapshot
     other = train(workspace, export=hh_export, objective="cpo_clip", max_steps=1)

@@ -100,7 +100,8 @@ def run_alarm(loss: list[float], accuracy: list[float], undesirable: list[float]
     for step, values in enumerate(zip(loss, accuracy, undesirable, strict=True), start=1):
         names = ("loss", "absolute_accuracy", "share_undesirable")
         alarm.take(step, **dict(zip(names, values, strict=True)))
-    assert len(lines) == len(alarm.alarms)
+    stops = "; the training stops" if alarm.stops else ""
+    assert lines == [f"alarm at step {step}: {message}{stops}" for step, message in alarm.alarms]
     return alarm.alarms, alarm.stops
 
 

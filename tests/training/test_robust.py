@@ -205,11 +205,16 @@ def test_one_pair_is_enough_and_none_need_be_held_out(
 
 
 def test_all_pairs_too_long(hh_export: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no pairs to train on: 16 of the export's are longer than max_length"):
+    with pytest.raises(
+        TrainingError, match="no pairs to train on: 16 of the export's are longer than 2 tokens"
+    ) as error:
         train_quietly(hh_export, tmp_path / "out", max_length=2)
-    with pytest.raises(TrainingError, match=r"raise train\.max_length, or winnow score --max-length 2 --truncate left"):
+    assert error.value.mend == (
+        "raise train.max_length, or winnow score --max-length 2 --truncate left, then curate and export again"
+    )
+    with pytest.raises(TrainingError, match=r"raise train\.max_length, as cutting the prompt is not enough"):
         train_quietly(hh_export, tmp_path / "out", max_length=2, truncate="left")
-    with pytest.raises(TrainingError, match=r"or set train\.truncate = left"):
+    with pytest.raises(TrainingError, match=r"or set train\.truncate = 'left'"):
         train_quietly(hh_export, tmp_path / "out", max_length=2, objective="simpo", beta=None)
     with pytest.raises(ValueError, match="greater than or equal to 2"):
         make_plan(hh_export, max_length=1)
