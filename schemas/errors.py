@@ -6,7 +6,7 @@ from __future__ import annotations
 class WinnowError(ValueError):
     """A mistake in input, configuration or environment that the user can mend.
 
-    The command line prints ``error: {message}`` and, where there is one, ``  try: {mend}``, and exits with 2.
+    The command line prints ``error: {message}`` and, where there is one, ``; {mend}`` behind it, and exits with 2.
 
     Args:
         message: names the thing (file, row, field, value) and what is wrong with it.

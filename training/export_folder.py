@@ -96,7 +96,9 @@ class ExportFolder:
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / "manifest.json"
     if not file.is_file():
-        raise ExportError(f"{path} is not an export: it holds no manifest.json", mend="winnow export, or give --export")
+        raise ExportError(
+            f"{path} is not an export: it holds no manifest.json", mend="give the folder that winnow export wrote"
+        )
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

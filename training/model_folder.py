@@ -29,7 +29,11 @@ def model_folder(model: str, *, revision: str | None = None) -> Path:
     try:
         patterns = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
         return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except HFValidationError as error:
+        raise ModelError(
+            f"there is no model folder {model}", mend="give a folder with config.json, or a Hub id"
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             f"there is no model {model!r}, neither a folder nor on the Hub: {str(error).splitlines()[0]}",
             mend="give the path of a model folder",
