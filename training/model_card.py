@@ -10,8 +10,15 @@ from schemas.wording import seen_of
 from training.metric_words import METRICS
 
 _MEANINGS = (
-    "In U: better than the reference, and still preferring the rejected response. Turned: the reference favors the"
-    " rejected response, this model the chosen. Accuracies and margins are of summed log-probs where not per token."
+    "A margin is the log-prob of the chosen response minus that of the rejected one. Absolute accuracy: the share of"
+    " pairs with a margin above 0, where the model prefers the chosen response. Relative accuracy: above the"
+    " reference's margin. In U: above the reference's margin, and still below 0. Turned: the reference favors the"
+    " rejected response, this model the chosen. Drift: the log-prob of a response minus the reference's. Before: under"
+    " the model that training started from. Accuracies and margins are of summed log-probs where not per token."
+)
+_NOISE = (
+    " Before training the model was the reference: a relative accuracy above 0 there is the difference between the"
+    " reference log-probs of the export and the trainer's own, which the figures against the reference hold, too."
 )
 
 
@@ -53,7 +60,15 @@ def model_card(
         if name in after:
             first = metric.text(before[name]) if name in before else ""
             lines.append(f"| {metric.title} | {first} | {metric.text(after[name])} | {metric.unit} |")
-    lines += ["", _MEANINGS, "", "## Settings\n", "```json", json.dumps(settings, indent=1, sort_keys=True), "```", ""]
+    is_noisy = check is not None and (before.get("relative_accuracy") or 0) > 0
+    lines += ["", _MEANINGS + (_NOISE if is_noisy else ""), "", "## Settings\n"]
+    lines += [
+        "What is null is the objective's or the export's own.\n",
+        "```json",
+        json.dumps(settings, indent=1, sort_keys=True),
+        "```",
+        "",
+    ]
     return "\n".join(lines)
 
 
