@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 def synth(
     folder: Annotated[Path, typer.Argument(help="Where the world goes; made if need be.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same world, byte for byte.")] = 0,
-    prompts: Annotated[int, typer.Option(help="Prompts; about nine judgments each.")] = 1000,
+    prompts: Annotated[int, typer.Option(help="Prompts; about ten judgments each.")] = 1000,
     annotators: Annotated[int, typer.Option(help="Annotators: careful, careless, position-biased, adversarial.")] = 40,
     corpus: Annotated[
         int, typer.Option(min=1, help="Conversations for training a tiny reference policy with known habits.")
