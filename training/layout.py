@@ -91,11 +91,16 @@ class Layout:
         return cls(trees, position_ids, Sequences.of(trees))
 
     def filled(self, count: int) -> Layout:
-        """With a tree of ``count`` more tokens behind all others, to which no other tree is related."""
-        begin, end = self.trees[-1].end, self.trees[-1].end + count
-        tree = Tree((begin, begin + 1), ((begin + 1, end),))
-        places = torch.arange(count, device=self.position_ids.device)
-        return Layout.of((*self.trees, tree), torch.cat([self.position_ids, places[None]], 1))
+        """With ``count`` more tokens in trees behind all others, to which no other tree is related.
+
+        None of them is longer than the longest sequence of the row, so that no position is one that the row would not
+        have: a table of positions may end there, and a rotation or a window may change behind it.
+        """
+        begin, end, longest = self.trees[-1].end, self.trees[-1].end + count, self.sequences.most_keys
+        starts = range(begin, end, longest)
+        trees = [Tree((at, at + 1), ((at + 1, min(at + longest, end)),)) for at in starts]
+        places = torch.arange(count, device=self.position_ids.device) % longest
+        return Layout.of((*self.trees, *trees), torch.cat([self.position_ids, places[None]], 1))
 
     @cached_property
     def tree_of(self) -> Tensor:

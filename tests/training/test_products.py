@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from tests.benchmarks.shapes import random_model
 from tests.training.test_packing import random_pairs
@@ -171,6 +172,26 @@ def test_a_filled_pack_gives_the_same(count: int) -> None:
     assert pack.filled(count).input_ids.shape[1] == pack.input_ids.shape[1] + count
     for plain, filled in zip(*found, strict=True):
         torch.testing.assert_close(filled, plain, rtol=1e-4, atol=1e-5 * float(plain.abs().max()))
+
+
+@pytest.mark.usefixtures("by_onednn")
+def test_no_position_is_filled_that_the_row_would_not_have() -> None:
+    """A row of 80 pairs is filled up by more tokens than GPT-2's table here has positions."""
+    config = GPT2Config(vocab_size=97, n_embd=48, n_layer=1, n_head=6, n_positions=40)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    set_attention(model, ATTENTION["shared"])
+    pairs = random_pairs(1, shapes=[(number, 10, 12, 9) for number in range(82)])
+    (pack,) = pack_pairs(pairs, range(len(pairs)), token_budget=10_000)
+    count = products.filler(pack.input_ids.shape[1], model.lm_head.weight)
+    assert count > 40
+    filled = pack.filled(count)
+    assert filled.layout is not None
+    assert pack.layout is not None
+    assert filled.layout.sequences.most_keys == pack.layout.sequences.most_keys
+    assert int(filled.layout.position_ids.max()) == int(pack.layout.position_ids.max())
+    assert filled.layout.trees[-1].end == filled.input_ids.shape[1]
+    with torch.no_grad():
+        assert pair_logps(model, pack).policy_margin.isfinite().all()
 
 
 @pytest.mark.usefixtures("by_onednn")
