@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from schemas.errors import ModelError
 from training.settings import LoraSettings
 
 
@@ -21,7 +22,11 @@ def quantization(settings: LoraSettings | None) -> Any:
 
 
 def add_adapter(model: Any, settings: LoraSettings) -> Any:
-    """The model with a fresh adapter, whose output is that of the base until the first step."""
+    """The model with a fresh adapter, whose output is that of the base until the first step.
+
+    Raises:
+        ModelError: the model has no such layers, or some of its layers take no such adapter.
+    """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if settings.quantize != "none":
@@ -34,4 +39,10 @@ def add_adapter(model: Any, settings: LoraSettings) -> Any:
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)
+    try:
+        return get_peft_model(model, config)
+    except (ValueError, NotImplementedError) as error:
+        raise ModelError(
+            f"{type(model).__name__} takes no such adapter: {str(error).strip().splitlines()[0]}",
+            mend="name other layers in train.lora.target_modules; experts take no train.lora.dropout",
+        ) from error

@@ -314,3 +314,8 @@ def test_the_card_says_why_nothing_was_checked(
     weights["model.norm.weight"][0] *= 1.5
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     assert "of another policy than the one" in line(hh_export, "other", model=str(other))
+
+
+def test_an_adapter_that_the_model_does_not_take(hh_export: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM takes no such adapter: Target modules .*nothing"):
+        train_quietly(hh_export, tmp_path / "run", lora={"target_modules": ["nothing"]})
