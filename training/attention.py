@@ -202,7 +202,7 @@ def _masked(
         q, k, v = (t[:, :, tree.prompt[0] : tree.end] for t in (query, key, value))
         mask = tree_mask(tree, layout, window)
         parts.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale))
-    return torch.cat(parts, dim=2).transpose(1, 2)
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
 
 
 def tree_mask(tree: Tree, layout: Layout, window: int | None = None) -> Tensor:

@@ -59,6 +59,12 @@ def choose_attention(model: Any, batching: Batching) -> AttentionChoice:
         return _padded(batching, plain, "its values are of another size than its queries")
     if seen.num_calls == 0 or seen.has_hidden_window:
         return _padded(batching, plain, "its attention is restricted by a mask alone")
+    if seen.has_learned_mask:
+        return _padded(batching, plain, "its attention has a mask that is learned")
+    if not seen.is_told:
+        return _padded(batching, plain, "its layers do not tell their attention who sees whom")
+    if seen.is_mixed:
+        return _padded(batching, plain, "its tokens meet elsewhere than in attention")
     return AttentionChoice(batching, plain if batching == "padded" else attention.NAME)
 
 
@@ -74,6 +80,9 @@ class _Seen:
     num_calls: int = 0
     has_hidden_window: bool = False
     has_other_values: bool = False
+    has_learned_mask: bool = False
+    is_told: bool = True
+    is_mixed: bool = False
 
     def __call__(
         self,
@@ -86,28 +95,41 @@ class _Seen:
         scaling: float | None = None,
         dropout: float = 0.0,
         sliding_window: int | None = None,
+        layout: object = None,
         **options: Any,
     ) -> tuple[Tensor, None]:
         self.num_calls += 1
+        self.is_told &= layout is not None
         self.has_other_values |= query.shape[-1] != value.shape[-1]
         self.terms |= attention.foreign_terms(options)
+        self.has_learned_mask |= attention_mask is not None and attention_mask.requires_grad
         sees_first = attention_mask is None or bool(attention_mask[0, 0, -1, -_NUM_TOKENS] >= 0)
         self.has_hidden_window |= sees_first != (sliding_window is None)
         groups = query.shape[1] // value.shape[1]
-        return value.repeat_interleave(groups, dim=1).transpose(1, 2), None
+        return value.repeat_interleave(groups, dim=1).transpose(1, 2).contiguous(), None
 
 
 def _probe(model: Any) -> _Seen:
-    """Run four tokens through the model with its window narrowed to two, and look at what each layer asks for."""
+    """Run four tokens through the model with its window narrowed to two, and look at what each layer asks for.
+
+    Every token then sees itself alone, so what the last one's logits owe to the others came some other way: through a
+    recurrence or a convolution, for which a packed row is one sequence.
+    """
     seen, before, was_training = _Seen(), model.config._attn_implementation, model.training
     AttentionInterface.register(_PROBE, seen)
     AttentionMaskInterface.register(_PROBE, eager_mask)
-    ids = torch.zeros(1, _NUM_TOKENS, dtype=torch.long, device=model.get_input_embeddings().weight.device)
+    embeddings = model.get_input_embeddings()
+    embedded: list[Tensor] = []
+    ids = torch.arange(_NUM_TOKENS, device=embeddings.weight.device)[None]  # the embedding of a pad token may be 0
+    hook = embeddings.register_forward_hook(lambda _, given, out: embedded.append(out.requires_grad_()))
     try:
         model.set_attn_implementation(_PROBE)
-        with torch.no_grad(), _narrow_window(model.config.get_text_config()):
-            model.eval()(input_ids=ids, use_cache=False)
+        with torch.enable_grad(), _narrow_window(model.config.get_text_config()):
+            logits = model.eval()(input_ids=ids, use_cache=False, layout=seen).logits
+            (owed,) = torch.autograd.grad(logits[0, -1].sum(), embedded[0])
+        seen.is_mixed = bool(owed[0, :-1].nan_to_num().any())  # spoilt weights stop the run later
     finally:
+        hook.remove()
         model.train(was_training)
         model.set_attn_implementation(before)
     return seen

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from schemas.errors import EngineError, ModelError
 from training import attention
-from training.head import LogitTransform, response_head
+from training.head import response_head
+from training.logits import lm_head, plain_logits, without_adapter
 from training.packing import Pack
 from training.products import filler
 
@@ -56,7 +57,7 @@ def pair_logps(model: nn.Module, pack: Pack, *, unwrapped: nn.Module | None = No
     if pack.layout is not None:
         pack = pack.filled(filler(pack.input_ids.shape[1], head.weight))
     with (
-        _plain_logits(inner) as transform,
+        plain_logits(inner) as transform,
         response_head(head, pack.rows, pack.labels, transform),
         _last_mlp_on(inner, pack.read),
     ):
@@ -74,21 +75,6 @@ def pair_logps(model: nn.Module, pack: Pack, *, unwrapped: nn.Module | None = No
     summed = torch.segment_reduce(token_logps, "sum", lengths=pack.num_tokens, axis=0, unsafe=True)
     num_tokens = pack.num_tokens.double()
     return PairLogps(summed[pack.chosen], summed[pack.rejected], num_tokens[pack.chosen], num_tokens[pack.rejected])
-
-
-def lm_head(model: Any) -> nn.Linear:
-    """The model's LM head.
-
-    Raises:
-        ModelError: it has none, or one that is not a plain linear layer.
-    """
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    if not isinstance(head, nn.Linear):
-        raise ModelError(
-            f"the LM head of {type(model).__name__} is {type(head).__name__}, not a linear layer",
-            mend="train a causal language model; leave the head out of lora.target_modules",
-        )
-    return head
 
 
 def set_attention(model: Any, implementation: str) -> None:
@@ -136,11 +122,12 @@ def decoder_layers(model: Any) -> nn.ModuleList:
     Raises:
         ModelError: it has no list of as many modules as its configuration names layers.
     """
-    base = _base(model)
+    base = without_adapter(model)
     number = base.config.get_text_config().num_hidden_layers
-    for child in base.get_decoder().children():
-        if isinstance(child, nn.ModuleList) and len(child) == number:
-            return child
+    for decoder in (base.get_decoder(), getattr(base, "model", None)):  # some take their head or themselves for it
+        for child in decoder.children() if isinstance(decoder, nn.Module) else ():
+            if isinstance(child, nn.ModuleList) and len(child) == number:
+                return child
     raise ModelError(
         f"{type(base).__name__} has no list of {number} decoder layers", mend="train a decoder-only language model"
     )
@@ -151,7 +138,8 @@ def _last_mlp_on(model: Any, places: Tensor) -> Iterator[None]:
     """Inside the block, the last layer's MLP works on the places that the head will read and gives 0 for the others.
 
     Behind its attention, the last layer looks at every token on its own, so what it makes of a prompt's tokens is read
-    by nobody. A layer whose MLP has another name, or that is compiled or recomputed later, works on every row.
+    by nobody. A layer whose MLP has another name or takes more than hidden states (Bloom's adds the residual itself),
+    or that is compiled or recomputed later, works on every row.
     """
     layer: Any = decoder_layers(model)[-1]
     mlp = getattr(layer, "mlp", None)
@@ -161,7 +149,9 @@ def _last_mlp_on(model: Any, places: Tensor) -> Iterator[None]:
         return
     plain = mlp.forward
 
-    def forward(hidden: Tensor) -> Tensor:
+    def forward(hidden: Tensor, *others: Any, **options: Any) -> Any:
+        if others or options:
+            return plain(hidden, *others, **options)
         flat = hidden.reshape(-1, hidden.shape[-1])
         more = places.new_zeros(filler(len(places), hidden))
         found = plain(flat.index_select(0, torch.cat([places, more]))[None])
@@ -174,34 +164,6 @@ def _last_mlp_on(model: Any, places: Tensor) -> Iterator[None]:
         yield
     finally:
         del mlp.forward
-
-
-def _base(model: Any) -> Any:
-    """The model under an adapter, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-@contextmanager
-def _plain_logits(model: Any) -> Iterator[LogitTransform]:
-    """Keep the model from scaling or capping what the head returns; the head does it itself."""
-    base = _base(model)
-    config = base.config.get_text_config()
-    softcap = getattr(config, "final_logit_softcapping", None)
-    scale, saved = 1.0, []
-    for owner, name, inverse in ((base, "logit_scale", False), (config, "logits_scaling", True)):
-        value = getattr(owner, name, None)
-        if isinstance(value, (int, float)) and value != 1:
-            scale *= 1 / value if inverse else value
-            saved.append((owner, name, value))
-            setattr(owner, name, 1.0)
-    if softcap is not None:
-        saved.append((config, "final_logit_softcapping", softcap))
-        config.final_logit_softcapping = None
-    try:
-        yield LogitTransform(scale=scale, softcap=softcap)
-    finally:
-        for owner, name, value in saved:
-            setattr(owner, name, value)
 
 
 ATTENTION = {"shared": attention.NAME, "packed": attention.NAME, "padded": "sdpa"}

@@ -28,6 +28,7 @@ from training.head import has_kernels
 from training.load import check_tokenizer, load_policy, load_tokenizer
 from training.lock import locked
 from training.loggers import wandb_run
+from training.logits import check_logits
 from training.model_card import model_card
 from training.optimizer import MasterAdamW, needs_master_weights
 from training.optimizer_in_backward import OptimizerInBackward
@@ -131,6 +132,7 @@ def make_trainer(
         trust_remote_code=settings.trust_remote_code,
         quantization=quantization(settings.lora),
     )
+    check_logits(model)
     choice = choose_attention(model, settings.batching)
     if choice.reason is not None:
         warn(f"{type(model).__name__} is trained padded and not {settings.batching}: {choice.reason}")

@@ -18,6 +18,9 @@ from training.policy import ATTENTION, pair_logps, set_attention
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 WINDOW = {"sliding_window": 5}
 GPT2 = {"vocab_size": VOCABULARY, "n_embd": 48, "n_layer": 3, "n_head": 6, "initializer_range": 0.2}
+BLOOM = {"vocab_size": VOCABULARY, "hidden_size": 48, "n_layer": 3, "n_head": 6, "initializer_range": 0.2}
+BLOOM_NO_DROPOUT = {"hidden_dropout": 0.0, "attention_dropout": 0.0}
+LARGE = {**SMALL, "head_dim": 8}
 NO_DROPOUT = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
 
 CASES: dict[str, tuple[Any, str, str]] = {
@@ -48,6 +51,30 @@ CASES: dict[str, tuple[Any, str, str]] = {
         "winnow_tree",
     ),
     "phimoe, window": (transformers.PhimoeConfig(**SMALL, **WINDOW, num_local_experts=4), "padded", "sdpa"),
+    "phimoe, window, loss of the routers": (
+        transformers.PhimoeConfig(**SMALL, **WINDOW, num_local_experts=4, output_router_logits=True),
+        "padded",
+        "sdpa",
+    ),
+    "nemotron, layers that hand nothing on": (transformers.NemotronConfig(**SMALL), "padded", "sdpa"),
+    "recurrent gemma": (transformers.RecurrentGemmaConfig(**SMALL), "padded", "sdpa"),
+    "doge, learned mask": (transformers.DogeConfig(**SMALL), "padded", "sdpa"),
+    "bloom, an MLP of two arguments": (transformers.BloomConfig(**BLOOM, **BLOOM_NO_DROPOUT), "padded", "eager"),
+    "modernbert decoder, a head called decoder": (
+        transformers.ModernBertDecoderConfig(**SMALL, local_attention=10),
+        "shared",
+        "winnow_tree",
+    ),
+    "llama 4, no decoder but itself": (
+        transformers.Llama4TextConfig(**LARGE, intermediate_size_mlp=80, num_local_experts=2),
+        "padded",
+        "sdpa",
+    ),
+    "afmoe, attention that is viewed": (
+        transformers.AfmoeConfig(**LARGE, **WINDOW, **EXPERTS, num_dense_layers=1),
+        "shared",
+        "winnow_tree",
+    ),
     "deepseek-v3, values smaller than queries": (
         transformers.DeepseekV3Config(
             **{**SMALL, "num_key_value_heads": 6},
