@@ -36,7 +36,9 @@ def merged_policy(policy: ReferencePolicy, folder: Path, *, dtype: str) -> Refer
         dtype: as ``[scoring] dtype``; ``auto`` is the one in which the base's weights are stored.
     """
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     assert policy.adapter is not None
     model = AutoModelForCausalLM.from_pretrained(
         policy.folder, dtype=dtype, use_safetensors=True, trust_remote_code=policy.trust_remote_code

@@ -8,7 +8,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
+from curation.scoring.adapter import merged_policy
 from curation.scoring.engine import ResponseScore
 from curation.scoring.settings import ScoringSettings
 from curation.scoring.transformers_engine import TransformersEngine
@@ -51,6 +53,15 @@ def test_transformers_scores_the_adapter(adapter: tuple[Path, list[EncodedGroup]
     scores = engine.score(groups)
     assert worst(scores, values) < 1e-3
     assert differs_from_base(scores, groups)
+
+
+def test_merging_leaves_the_terminal_to_winnow(
+    adapter: tuple[Path, list[EncodedGroup], list[list[float]]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logging.enable_progress_bar()  # as in a new process
+    merged = merged_policy(tiny_policy(adapter=str(adapter[0])), tmp_path, dtype="float32")
+    assert (merged.folder / "model.safetensors").is_file()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.vllm
