@@ -78,7 +78,7 @@ def _annotators(lake: Lake) -> tuple[str, ...]:
             f" from {counted(row['num_votes'], 'vote')}"
         )
     if not lines:
-        return (f"annotators: none of {total:,} is flagged, and none is named",)
+        return ("annotators: no vote names its annotator, so nothing can be said of them",)
     head = (
         f"{flagged:,} of {total:,} are flagged; the worst" if flagged else f"none of {total:,} is flagged; the weakest"
     )

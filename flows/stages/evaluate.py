@@ -137,7 +137,8 @@ def _other_engine(export: ExportFolder, info: EngineInfo) -> str | None:
 def _lines(facts: dict[str, Any]) -> list[str]:
     from training.metric_words import aligned
 
-    head = f"{counted(facts['num_pairs'], facts['split'] + ' pair')} of {facts['export_id']} with {facts['engine']};"
+    pairs = counted(facts["num_pairs"], facts["split"] + " pair")
+    head = f"{facts['model']} on {pairs} of {facts['export_id']} with {facts['engine']};"
     head += f" loss of {facts['objective']}"
     if facts["num_too_long"]:
         head += f"; {facts['num_too_long']} were too long"

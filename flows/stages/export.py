@@ -183,7 +183,8 @@ def _sentences(lake: Lake, facts: dict[str, Any], layout: Layout, test_share: fl
     ]
     if not facts["num_test"] and test_share:
         lines.append(
-            f"Warning: no pair is held out: export.test_share is {test_share:g}, and there are few groups of prompts."
+            f"Warning: no pair is held out: export.test_share is {test_share:g}, and there are few groups of prompts;"
+            " raise it to hold some out."
         )
     if not facts["num_train"]:
         lines.append("Warning: there is no pair to train on.")

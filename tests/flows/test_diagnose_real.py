@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.stages.diagnose import diagnose
 from flows.stages.ingest import ingest
 from flows.workspace import Workspace
 from tests.real_data import shared
@@ -115,6 +116,14 @@ def test_a_set_without_flags_still_names_the_weakest(tmp_path: Path) -> None:
     assert shown.count("not flagged, but the interval ends lowest") == 2
     assert "[bot] u (overall)" in shown
     assert "[bot] u" in runner.invoke(app, ["annotators", "-w", str(workspace.root)]).stdout
+
+
+def test_votes_of_nobody_in_particular(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "Who?", "chosen": "She did.", "rejected": "Nobody."}\n')
+    workspace = Workspace.create(tmp_path / "w")
+    ingest(workspace, [str(tmp_path / "pairs.jsonl")])
+    lines = diagnose(workspace).lines
+    assert "annotators: no vote names its annotator, so nothing can be said of them" in lines
 
 
 COLUMNS = {"prompt": "prompt", "response_a": "a", "response_b": "b", "vote": "vote", "annotator_id": "who"}

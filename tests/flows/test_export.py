@@ -148,7 +148,8 @@ def test_a_set_without_held_out_pairs_is_warned_of(workspace: Workspace, tmp_pat
     curate(few, rules="minimal")
     lines = export(few).lines
     assert [line for line in lines if "held out:" in line] == [
-        "Warning: no pair is held out: export.test_share is 0.1, and there are few groups of prompts."
+        "Warning: no pair is held out: export.test_share is 0.1, and there are few groups of prompts;"
+        " raise it to hold some out."
     ]
     assert not [line for line in export(workspace, target=tmp_path / "set").lines if "Warning" in line]
 

@@ -22,6 +22,7 @@ def test_agrees_with_the_trainer(hh_export: Path, tmp_path: Path) -> None:
     report = evaluate(str(trained.checkpoint), on=hh_export, engine="transformers", slice_by="source")
     found = report.facts["metrics"]
     assert report.facts["num_pairs"] == 8
+    assert report.lines[0].startswith(f"{trained.checkpoint} on 8 test pairs of ")
     assert found == pytest.approx(trained.after, abs=1e-4)
     assert report.facts["objective"] == "dpo"
     assert report.facts["slices"]["hh"] == pytest.approx(found)
