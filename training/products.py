@@ -48,6 +48,7 @@ def _by_onednn(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     """An operation of its own, as a compiler cannot look into oneDNN's."""
     # anything but a whole matrix on the right, as it lies or transposed, takes a thousand times as long
     whole = b if b.is_contiguous() or b.t().is_contiguous() else b.contiguous()
+    bias = None if bias is None else bias.contiguous()  # it is read as if it were
     return torch.ops.mkldnn._linear_pointwise(a, whole.t(), bias, "none", [], "")
 
 

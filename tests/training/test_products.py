@@ -70,6 +70,15 @@ def test_a_linear_layer_and_its_gradients(shape: tuple[int, ...], has_bias: bool
 
 
 @pytest.mark.usefixtures("by_onednn")
+def test_a_bias_that_does_not_lie_in_one_piece() -> None:
+    """oneDNN reads what lies behind its first number."""
+    a, b = matrix(ROWS, INPUTS, seed=0), matrix(INPUTS, OUTPUTS, seed=1)
+    for bias in (matrix(2 * OUTPUTS, seed=2)[::2], matrix(1, seed=3).expand(OUTPUTS)):
+        expected = torch.addmm(bias.double(), a.double(), b.double())
+        torch.testing.assert_close(product(a, b, bias=bias).double(), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.usefixtures("by_onednn")
 def test_a_frozen_weight_gets_no_gradient() -> None:
     inputs = matrix(ROWS, INPUTS, seed=0).requires_grad_()
     weight = matrix(OUTPUTS, INPUTS, seed=1)
