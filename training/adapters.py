@@ -43,6 +43,6 @@ def add_adapter(model: Any, settings: LoraSettings) -> Any:
         return get_peft_model(model, config)
     except (ValueError, NotImplementedError) as error:
         raise ModelError(
-            f"{type(model).__name__} takes no such adapter: {str(error).strip().splitlines()[0]}",
+            f"{type(model).__name__} takes no such adapter: {str(error).strip().splitlines()[0].rstrip('.')}",
             mend="name other layers in train.lora.target_modules; experts take no train.lora.dropout",
         ) from error
