@@ -14,6 +14,7 @@ from curation.rules.settings import CurateSettings
 from curation.scoring.settings import ScoringSettings
 from curation.settings import DiagnoseSettings
 from schemas.errors import ConfigError
+from schemas.validation import first_problem
 from training.settings import TrainSettings
 from warehouse.query_settings import QuerySettings
 from warehouse.settings import LakeSettings
@@ -46,16 +47,14 @@ def load_settings(path: Path) -> Settings:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return parse_settings(values, origin=str(path))
+    return parse_settings(values, origin=f"{path}: ")
 
 
-def parse_settings(values: dict[str, Any], *, origin: str) -> Settings:
-    """Validate settings; ``origin`` names where they came from in the error."""
+def parse_settings(values: dict[str, Any], *, origin: str = "") -> Settings:
+    """Validate settings; ``origin`` stands before the key in the error."""
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"{origin}: {key}: {first['msg']}", mend="see docs/settings.md for every key and its default"
+            f"{origin}{first_problem(error, Settings)}", mend="see docs/settings.md for every key and its default"
         ) from error

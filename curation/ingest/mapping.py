@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import ConfigError
+from schemas.validation import first_problem
 
 
 class _Strict(BaseModel):
@@ -133,6 +134,5 @@ def parse_mapping(text: str, *, origin: str) -> Mapping:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{origin} is not valid TOML: {error}", mend="mend that line") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{origin}: {key}: {first['msg']}", mend="see docs/ingest.md for every key") from error
+        problem = first_problem(error, Mapping)
+        raise ConfigError(f"{origin}: {problem}", mend="see docs/ingest.md for every key") from error

@@ -11,6 +11,7 @@ from curation.scoring.engines import available_engines, choose_engine
 from curation.scoring.settings import DtypeName, ScoringSettings
 from flows.workspace import Workspace
 from schemas.errors import ConfigError, ModelError
+from schemas.validation import first_problem
 from schemas.wording import counted
 from warehouse.lake import Lake
 from warehouse.scores import last_policy
@@ -97,6 +98,5 @@ def validated(values: dict[str, Any]) -> ScoringSettings:
     try:
         return ScoringSettings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"scoring: {key}: {first['msg']}", mend="see docs/settings.md for every key") from error
+        problem = first_problem(error, ScoringSettings)
+        raise ConfigError(f"scoring.{problem}", mend="see docs/settings.md for every key") from error

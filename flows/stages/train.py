@@ -138,7 +138,7 @@ def settings_with(workspace: Workspace, overrides: dict[str, Any]) -> Any:
 
     given = {name: value for name, value in overrides.items() if value is not None}
     values = workspace.settings.train.model_dump(exclude_unset=True)
-    return parse_settings({"train": {**values, **given}}, origin="train").train
+    return parse_settings({"train": {**values, **given}}).train
 
 
 def _bar(description: str, total: int | None, unit: str) -> AbstractContextManager[Any]:

@@ -362,7 +362,7 @@ def test_a_bad_model_is_one_clear_error_and_leaves_the_lake_as_it_was(workspace:
         score(workspace)
     with pytest.raises(EngineError, match="there is no engine 'vlm'"):
         score(workspace, model=str(shared("models/tiny-en")), engine="vlm")
-    with pytest.raises(ConfigError, match="scoring: dtype"):
+    with pytest.raises(ConfigError, match=r"scoring\.dtype"):
         score(workspace, model=str(shared("models/tiny-en")), dtype="int3")
     with workspace.lake() as lake:
         assert lake.snapshot_id() == before

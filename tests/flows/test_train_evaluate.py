@@ -66,7 +66,7 @@ def test_the_reference_is_scored_as_the_export_says_and_another_dtype_is_said(hh
     other = evaluate(str(tiny_en), on=hh_export, dtype="bfloat16")
     assert other.facts["engine"].endswith(", bfloat16")
     assert "the reference log-probs come from transformers (float32)" in other.lines[1]
-    with pytest.raises(ConfigError, match="scoring: dtype"):
+    with pytest.raises(ConfigError, match=r"scoring\.dtype"):
         evaluate(str(tiny_en), on=hh_export, dtype="int3")
 
 

@@ -65,7 +65,7 @@ def test_one_line_each_and_no_torch(
         (["-w", plain], "the workspace has no export to train on; winnow export"),
         (["-w", plain, "--export", tmp_path / "nothing"], "is not an export: it holds no manifest.json; give"),
         (["-w", plain, *here, "--objective", "dop"], "there is no objective 'dop'"),
-        (["-w", plain, *here, "--batch-size", "0"], "train: train.batch_size: Input should be greater than"),
+        (["-w", plain, *here, "--batch-size", "0"], "error: train.batch_size: Input should be greater than"),
         (["-w", plain, *here, "--model", tmp_path / "no-model"], f"there is no model folder {tmp_path}/no-model; give"),
         (["-w", plain, "--export", empty], "the export has no pairs"),
         (["-w", plain, "--export", weightless], "1 pair, and the weight of each is 0"),
