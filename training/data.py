@@ -71,6 +71,13 @@ class EncodedPairs:
         return self.offsets[sequence + 1] - self.offsets[sequence]
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt with a response, as they are fed in; 0 where there are no pairs."""
+        prompt = self.lengths(self.prompt)
+        sides = ((self.chosen, self.chosen_cut), (self.rejected, self.rejected_cut))
+        return int(max((np.max(prompt - cut + self.lengths(side) - 1, initial=0) for side, cut in sides), default=0))
+
+    @property
     def shared_lengths(self) -> NDArray[np.int64]:
         """Tokens of each pair with its prompt counted once. Shape (N,)."""
         return self.lengths(self.prompt) + self.lengths(self.chosen) + self.lengths(self.rejected)

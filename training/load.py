@@ -108,6 +108,26 @@ def load_policy(
     return model
 
 
+def check_positions(model: Any, longest: int) -> None:
+    """Refuse sequences beyond the positions that the model knows, as the scorer does.
+
+    Behind them a table of positions ends, and a rotation that stretches itself goes by the longest sequence of a pass.
+
+    Args:
+        model: of ``transformers``.
+        longest: tokens of the longest sequence.
+
+    Raises:
+        TrainingError: it is longer than that.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(limit, int) and longest > limit:
+        raise TrainingError(
+            f"the longest prompt and response have {longest + 1:,} tokens, and the model takes {limit:,}",
+            mend=f"set train.max_length = {limit}",
+        )
+
+
 def _keep_long_factors(model: Any, original: int) -> None:
     """Let LongRoPE modules use their long factors for every sequence."""
     for module in model.modules():

@@ -25,7 +25,7 @@ from training.evaluation import FILE as LOSS_FILE
 from training.evaluation import describe
 from training.export_pairs import encode_split
 from training.head import has_kernels
-from training.load import check_tokenizer, load_policy, load_tokenizer
+from training.load import check_positions, check_tokenizer, load_policy, load_tokenizer
 from training.lock import locked
 from training.loggers import wandb_run
 from training.logits import check_logits
@@ -133,6 +133,7 @@ def make_trainer(
         quantization=quantization(settings.lora),
     )
     check_logits(model)
+    check_positions(model, max(pairs.longest, eval_pairs.longest))
     choice = choose_attention(model, settings.batching)
     if choice.reason is not None:
         warn(f"{type(model).__name__} is trained padded and not {settings.batching}: {choice.reason}")

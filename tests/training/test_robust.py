@@ -220,6 +220,17 @@ def test_all_pairs_too_long(hh_export: Path, tmp_path: Path) -> None:
         make_plan(hh_export, max_length=1)
 
 
+def test_pairs_beyond_the_models_positions(hh_export: Path, tiny_en: Path, tmp_path: Path) -> None:
+    """As the scorer refuses them: a table of positions ends there, and some rotations go by the longest neighbour."""
+    folder = tmp_path / "short"
+    shutil.copytree(tiny_en, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))
+    with pytest.raises(TrainingError, match=r"prompt and response have \d+ tokens, and the model takes 64") as error:
+        train_quietly(hh_export, tmp_path / "out", model=str(folder), objective="simpo", beta=None)
+    assert error.value.mend == "set train.max_length = 64"
+
+
 @pytest.mark.slow
 def test_log_probs_of_a_prompt_cut_elsewhere_are_not_used(
     hh_export: Path, hh_rows: list[dict[str, Any]], tiny_en: Path, tokenizer: Any, tmp_path: Path
