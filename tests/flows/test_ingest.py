@@ -82,6 +82,7 @@ def test_votes_pairs_and_arguments_of_a_folder_are_joined(workspace: Workspace) 
     assert found == [(84_370, 3815, 1)]
 
 
+@pytest.mark.slow
 def test_identifiers_are_those_of_the_contract(workspace: Workspace, tmp_path: Path) -> None:
     text = 'Tab\t, quote ", backslash \\ and \x1b\x0f, é, 𝒳'
     row = {"prompt": text, "response_a": f"A{text}", "response_b": f"B{text}", "vote": "b", "criterion": "tone"}
@@ -130,6 +131,7 @@ def test_a_file_that_grew_adds_its_new_rows_only(workspace: Workspace, tmp_path:
     assert (report.facts["num_judgments"], report.facts["num_responses"]) == (20, 20)
 
 
+@pytest.mark.slow
 def test_rows_that_move_stay_the_votes_they_were(workspace: Workspace, tmp_path: Path) -> None:
     path, given = tmp_path / "votes.jsonl", list(votes(30))
     bad = {**given[0], "vote": "c"}

@@ -80,6 +80,7 @@ def test_a_diff_names_everything_that_changed_on_a_pair(tmp_path: Path, shown: C
     assert "weight 1 by no rule → weight 0.5, soft label 0.75 by half, soft" in text
 
 
+@pytest.mark.slow
 def test_a_dry_run_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(width=WIDTH, record=True, highlight=False)
     monkeypatch.setattr(curation_tables, "out", console)

@@ -109,6 +109,7 @@ def fastest(call: Callable[[], Tensor]) -> float:
     return min(seconds)
 
 
+@pytest.mark.slow
 def test_a_model_keeps_its_margins_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model("0.2b", dtype=torch.float32, device="cpu", layers=2)
     set_attention(model, ATTENTION["shared"])
@@ -154,6 +155,7 @@ class Shapes(TorchDispatchMode):
 
 
 @pytest.mark.usefixtures("by_onednn")
+@pytest.mark.slow
 def test_rows_of_all_lengths_make_few_shapes() -> None:
     model = random_model("0.2b", dtype=torch.float32, device="cpu", layers=2)
     set_attention(model, ATTENTION["shared"])
@@ -168,6 +170,7 @@ def test_rows_of_all_lengths_make_few_shapes() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 17])
+@pytest.mark.slow
 def test_a_filled_pack_gives_the_same(count: int) -> None:
     model = random_model("0.2b", dtype=torch.float32, device="cpu", layers=2)
     set_attention(model, ATTENTION["shared"])

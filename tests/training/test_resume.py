@@ -80,6 +80,7 @@ def test_killed_and_resumed_is_bit_equal_and_a_broken_checkpoint_is_skipped(hh_e
     ("last_step", "what_follows"),
     [(1, "begins anew, as no checkpoint is written yet"), (3, "goes on from step 2 of 8")],
 )
+@pytest.mark.slow
 def test_an_interrupted_run_says_what_the_same_command_does(
     last_step: int, what_follows: str, hh_export: Path, tmp_path: Path
 ) -> None:

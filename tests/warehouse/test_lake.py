@@ -31,6 +31,7 @@ def test_the_commit_message_is_kept_with_the_snapshot(tmp_path: Path) -> None:
         assert lake.value(sql) == "run-1: parameters"
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more_is_one_clear_error_and_the_lake_stays(tmp_path: Path) -> None:
     """The process may write no file beyond a megabyte, which files meet as they would a full disk."""
     Lake.create(tmp_path, SETTINGS).close()
